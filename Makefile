@@ -1,0 +1,51 @@
+# `make` alone lists what can be made. Every target installs what it needs and the machine lacks, by
+# tests/setup: programs with apt, the rest under .test/.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint fmt bench image-test
+
+# What tests/setup wrote: the paths that tests look for, and the folder of what it installed.
+ENVIRONMENT := . .test/env
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## Run a legacy API, the gateway before it and a page that shows both
+	@tests/setup build
+	$(ENVIRONMENT)
+	exec cargo run --release --locked -- demo
+
+test: ## Check formatting and lints, then run every test
+	@tests/setup test
+	$(ENVIRONMENT)
+	set -x
+	cargo fmt --all --check
+	cargo clippy --all-targets --locked -- -D warnings
+	# Examples in documentation first: nextest does not run them.
+	cargo test --doc --locked
+	if cargo nextest --version >/dev/null 2>&1; then
+		cargo nextest run --locked
+	else
+		cargo test --all-targets --no-fail-fast --locked
+	fi
+
+lint: ## Check lints, warnings being errors
+	@tests/setup build
+	$(ENVIRONMENT)
+	cargo clippy --all-targets --locked -- -D warnings
+
+fmt: ## Format the code
+	cargo fmt --all
+
+bench: ## Measure the gateway against a bare broadcaster; QUICK=1 takes a minute
+	@tests/setup build
+	$(ENVIRONMENT)
+	cargo build --profile bench --locked
+	target=$${CARGO_TARGET_DIR:-target}
+	cargo run --release --locked --manifest-path benches/harness/Cargo.toml -- \
+		--gateway "$$target/release/wellspring" $(if $(filter-out 0,$(QUICK)),--quick)
+
+image-test: ## Build the container image without a container engine, and try it; needs root
+	tests/image/run

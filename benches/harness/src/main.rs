@@ -1,0 +1,63 @@
+//! `wellspring-bench`: measures the gateway against a bare epoll broadcaster, on loopback, in one run.
+//!
+//! Reading order: [`run`] is the run from above; `scene` holds what is measured, one file a table; [`swarm`] is the
+//! clients; [`upstream`] and [`redis`] are what the gateway polls; [`broadcaster`] is the limit to compare with;
+//! [`child`] and [`process`] start, end and weigh processes.
+//!
+//! Invariants: every loop is bounded in count or time; every child dies with this process, however it dies; every port
+//! is a free one; waiting is for a condition, never a sleep, except for the measuring windows themselves.
+
+mod args;
+mod broadcaster;
+mod child;
+mod clock;
+mod gateway;
+mod machine;
+mod payload;
+mod process;
+mod redis;
+mod report;
+mod run;
+mod scene;
+mod stats;
+mod subject;
+mod swarm;
+mod upstream;
+
+use std::process::ExitCode;
+
+use args::Command;
+
+/// What can go wrong here ends a table, not the run, and is read by a person.
+type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+fn main() -> ExitCode {
+    let command = match args::parse(std::env::args().skip(1)) {
+        Ok(command) => command,
+        Err(problem) => {
+            eprintln!("wellspring-bench: {problem}\ntry --help");
+            return ExitCode::from(64);
+        }
+    };
+    let outcome = match command {
+        Command::Help => {
+            print!("{}", args::HELP);
+            Ok(true)
+        }
+        Command::Leash {
+            parent,
+            program,
+            arguments,
+        } => child::leash(parent, &program, &arguments),
+        Command::Broadcaster(settings) => broadcaster::serve(&settings).map(|()| true),
+        Command::Run(options) => run::run(&options),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(problem) => {
+            eprintln!("wellspring-bench: {problem}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! The bounded replay log of a channel. Pure: no clock, no threads, no transport.
+//!
+//! Two counts run side by side. A *position* numbers every entry, notices included: it is what a connected reader's
+//! cursor holds. A *sequence* numbers changes of value alone: it is what ids carry. The newest change is kept whatever the bounds say,
+//! as it is the current value.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::event::{Epoch, Event, EventId, Notice};
+use crate::sse::EventName;
+use crate::value::Value;
+
+/// Bounds of a log.
+#[derive(Clone, Copy, Debug)]
+pub struct History {
+    /// Changes of value that a client may have missed.
+    pub events: usize,
+    /// Bytes of their values.
+    pub bytes: usize,
+    /// Since they happened.
+    pub age: Duration,
+}
+
+/// What stands at a position.
+#[derive(Clone, Debug)]
+pub enum Entry {
+    /// A change of value.
+    Change(Arc<Event>),
+    /// An event of the gateway.
+    Notice(Notice),
+}
+
+/// What a client that names an id has missed.
+#[derive(Clone, Debug)]
+pub enum Since {
+    /// Nothing.
+    Current,
+    /// These changes, oldest first; never empty.
+    Tail(Vec<Arc<Event>>),
+    /// Nobody can say.
+    Unknown,
+}
+
+/// A channel's entries, oldest first.
+#[derive(Debug)]
+pub struct Log {
+    bounds: History,
+    epoch: Epoch,
+    entries: VecDeque<Entry>,
+    /// The position of the next entry.
+    next: u64,
+    /// The sequence of the newest change, 0 before the first.
+    seq: u64,
+    changes: usize,
+    bytes: usize,
+    newest: Option<Arc<Event>>,
+    /// Whether a patch may lead from the newest change to the next one.
+    chained: bool,
+}
+
+impl Log {
+    /// An empty log of a new life.
+    pub fn new(bounds: History) -> Self {
+        Self {
+            bounds,
+            epoch: Epoch::new(),
+            entries: VecDeque::new(),
+            next: 0,
+            seq: 0,
+            changes: 0,
+            bytes: 0,
+            newest: None,
+            chained: false,
+        }
+    }
+
+    /// Appends a change of value.
+    pub fn push_change(
+        &mut self,
+        value: Value,
+        name: Option<EventName>,
+        now: Instant,
+    ) -> Arc<Event> {
+        self.seq += 1;
+        let base = match &self.newest {
+            Some(newest) if self.chained => Some(newest.value().clone()),
+            _ => None,
+        };
+        let id = EventId {
+            epoch: self.epoch,
+            seq: self.seq,
+        };
+        let event = Arc::new(Event::new(id, value, base, name, now));
+        self.bytes += event.value().encoded().len();
+        self.changes += 1;
+        self.newest = Some(event.clone());
+        self.chained = true;
+        self.push(Entry::Change(event.clone()));
+        self.trim(now);
+        event
+    }
+
+    /// Appends a notice.
+    pub fn push_notice(&mut self, notice: Notice) {
+        self.push(Entry::Notice(notice));
+    }
+
+    /// The next change starts anew: no patch leads to it from the one before (after `gone`).
+    pub fn unchain(&mut self) {
+        self.chained = false;
+    }
+
+    /// Begins a new life: older ids are unknown from now on. Readers' positions stay good.
+    pub fn restart(&mut self) {
+        self.epoch = Epoch::new();
+        self.entries.clear();
+        self.changes = 0;
+        self.bytes = 0;
+        self.seq = 0;
+        self.newest = None;
+        self.chained = false;
+    }
+
+    /// The newest change.
+    pub fn newest(&self) -> Option<&Arc<Event>> {
+        self.newest.as_ref()
+    }
+
+    /// The position behind the newest entry: where a reader that has everything stands.
+    pub fn end(&self) -> u64 {
+        self.next
+    }
+
+    /// The entries from `position` on, or `None` when some of them are gone.
+    pub fn from(&self, position: u64) -> Option<impl Iterator<Item = &Entry>> {
+        let first = self.next - self.entries.len() as u64;
+        let skip = position.checked_sub(first)?;
+        Some(self.entries.iter().skip(skip as usize))
+    }
+
+    /// What a client that has `id` has missed (EDGE L8, L9).
+    pub fn since(&self, id: EventId) -> Since {
+        let Some(missed) = self.seq.checked_sub(id.seq) else {
+            return Since::Unknown;
+        };
+        if id.epoch != self.epoch || id.seq == 0 {
+            return Since::Unknown;
+        }
+        if missed == 0 {
+            return Since::Current;
+        }
+        if missed > self.changes.min(self.bounds.events) as u64 {
+            return Since::Unknown;
+        }
+        let tail = self.entries.iter().filter_map(|entry| match entry {
+            Entry::Change(event) if event.id().seq > id.seq => Some(event.clone()),
+            Entry::Change(_) | Entry::Notice(_) => None,
+        });
+        Since::Tail(tail.collect())
+    }
+
+    /// Drops what is out of bounds.
+    pub fn trim(&mut self, now: Instant) {
+        while self.changes > 1 && self.over(now) {
+            self.pop();
+        }
+    }
+
+    fn over(&self, now: Instant) -> bool {
+        let oldest = self.entries.iter().find_map(|entry| match entry {
+            Entry::Change(event) => Some(event),
+            Entry::Notice(_) => None,
+        });
+        self.changes > self.bounds.events
+            || self.bytes > self.bounds.bytes
+            || oldest
+                .is_some_and(|event| now.saturating_duration_since(event.at()) > self.bounds.age)
+    }
+
+    fn push(&mut self, entry: Entry) {
+        self.entries.push_back(entry);
+        self.next += 1;
+        // A source that comes and goes without a change leaves notices alone: they need a bound too.
+        while self.entries.len() > 2 * self.bounds.events + 64 {
+            self.pop();
+        }
+    }
+
+    fn pop(&mut self) {
+        if let Some(Entry::Change(event)) = self.entries.pop_front() {
+            self.changes -= 1;
+            self.bytes -= event.value().encoded().len();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log(events: usize, bytes: usize) -> Log {
+        Log::new(History {
+            events,
+            bytes,
+            age: Duration::from_secs(300),
+        })
+    }
+
+    fn push(log: &mut Log, text: &str) -> EventId {
+        log.push_change(Value::from_text(text), None, Instant::now())
+            .id()
+    }
+
+    fn tail(log: &Log, id: EventId) -> Option<Vec<String>> {
+        match log.since(id) {
+            Since::Current => Some(Vec::new()),
+            Since::Tail(events) => Some(
+                events
+                    .iter()
+                    .map(|e| e.value().encoded().to_owned())
+                    .collect(),
+            ),
+            Since::Unknown => None,
+        }
+    }
+
+    /// CONTRACT §6: a client that missed exactly `events` is replayed; one more is reset.
+    #[test]
+    fn exactly_the_bound_is_replayed() {
+        let mut log = log(3, 1 << 20);
+        let ids: Vec<_> = ["a", "b", "c", "d", "e"]
+            .iter()
+            .map(|text| push(&mut log, text))
+            .collect();
+        assert_eq!(tail(&log, ids[4]), Some(vec![]));
+        assert_eq!(
+            tail(&log, ids[1]),
+            Some(vec!["c".into(), "d".into(), "e".into()])
+        );
+        assert_eq!(tail(&log, ids[0]), None);
+    }
+
+    #[test]
+    fn bytes_and_age_bound_the_log_but_never_the_current_value() {
+        let mut log = log(100, 10);
+        let first = push(&mut log, "123456");
+        let second = push(&mut log, "7890123456789");
+        assert_eq!(tail(&log, first), Some(vec!["7890123456789".into()]));
+        assert_eq!(tail(&log, second), Some(vec![]));
+        let third = push(&mut log, "x");
+        assert_eq!(tail(&log, first), None);
+        log.trim(Instant::now() + Duration::from_secs(301));
+        assert_eq!(log.newest().map(|event| event.id()), Some(third));
+    }
+
+    #[test]
+    fn future_and_foreign_ids_are_unknown() {
+        let mut log = log(10, 1 << 20);
+        let id = push(&mut log, "a");
+        assert_eq!(tail(&log, EventId { seq: 2, ..id }), None);
+        assert_eq!(tail(&log, EventId { seq: 0, ..id }), None);
+        assert_eq!(
+            tail(
+                &log,
+                EventId {
+                    epoch: Epoch::new(),
+                    ..id
+                }
+            ),
+            None
+        );
+        log.restart();
+        assert_eq!(tail(&log, id), None);
+    }
+
+    #[test]
+    fn a_position_that_fell_off_is_told() {
+        let mut log = log(2, 1 << 20);
+        let start = log.end();
+        push(&mut log, "a");
+        assert_eq!(log.from(start).map(Iterator::count), Some(1));
+        log.push_notice(Notice::fresh());
+        push(&mut log, "b");
+        push(&mut log, "c");
+        assert!(log.from(start).is_none());
+        assert_eq!(log.from(log.end()).map(Iterator::count), Some(0));
+    }
+}

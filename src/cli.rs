@@ -1,0 +1,152 @@
+//! The commands (CONTRACT.md §1). Exit codes: 0 well, 64 wrong usage, 69 a port cannot be bound, 78 bad configuration.
+
+mod check;
+mod demo;
+mod probe;
+mod run;
+mod screen;
+mod tail;
+
+use std::future::Future;
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use tracing_subscriber::EnvFilter;
+
+use crate::config;
+
+const OK: u8 = 0;
+const FAILED: u8 = 1;
+const NO_STREAM: u8 = 2;
+const USAGE: u8 = 64;
+const UNAVAILABLE: u8 = 69;
+const CONFIG: u8 = 78;
+
+/// A gateway that turns polling into push: it polls each REST resource or Redis key once, however many clients watch,
+/// and pushes what changed as Server-Sent Events.
+#[derive(Debug, Parser)]
+#[command(name = "wellspring", version, after_help = EXAMPLES, propagate_version = true)]
+struct Cli {
+    /// How log lines look
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+    /// What is logged: error, warn, info, debug, trace, or directives such as wellspring=debug
+    #[arg(long, global = true, env = "WELLSPRING_LOG", default_value = "info")]
+    log_level: String,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "Examples:
+  wellspring demo                                   see it work, nothing else installed
+  wellspring check wellspring.yaml                  every problem of the file at once
+  wellspring run --config wellspring.yaml           serve
+  wellspring probe wellspring.yaml /v1/prices/ACME  two readings of the real source, no listener
+  wellspring tail http://localhost:8080/v1/prices/ACME --patch";
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve
+    Run {
+        /// The configuration; default: wellspring.yaml, then /etc/wellspring/wellspring.yaml
+        #[arg(long, env = "WELLSPRING_CONFIG")]
+        config: Option<PathBuf>,
+    },
+    /// Read, resolve and validate files without binding or connecting; prints every problem at once
+    Check {
+        /// Configuration files
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+    /// Print the JSON Schema of the configuration file, for editors
+    Schema,
+    /// Take two readings of the stream that serves a path, from its real source, without a listener
+    Probe {
+        /// The configuration
+        file: PathBuf,
+        /// A path that a stream serves, such as /v1/prices/ACME
+        path: String,
+    },
+    /// Follow an event stream: reconnects as a browser does and prints events with time and id
+    Tail(tail::Args),
+    /// The main job with nothing else installed: a legacy API, the gateway before it, and a page that shows both
+    Demo,
+}
+
+/// Reads the command line and runs the command.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no errors. A closed pipe leaves nobody to tell.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { USAGE } else { OK });
+        }
+    };
+    if let Err(error) = start_logging(&cli) {
+        eprintln!("--log-level {}: {error}", cli.log_level.escape_debug());
+        return ExitCode::from(USAGE);
+    }
+    // The one provider in the tree; installing it twice is the only way to fail, and harmless.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let code = match cli.command {
+        Command::Run { config } => run::run(config),
+        Command::Check { files } => check::check(&files),
+        Command::Schema => print(&config::schema::json()),
+        Command::Probe { file, path } => probe::probe(&file, &path),
+        Command::Tail(args) => tail::tail(args),
+        Command::Demo => demo::demo(),
+    };
+    ExitCode::from(code)
+}
+
+fn start_logging(cli: &Cli) -> Result<(), tracing_subscriber::filter::ParseError> {
+    // What libraries have to say is for debugging; Pingora's errors are told by the edge.
+    let level = &cli.log_level;
+    let directives = match level.contains(['=', ',']) {
+        true => level.clone(),
+        false => format!("warn,pingora_core=error,pingora_proxy=error,wellspring={level}"),
+    };
+    let filter = EnvFilter::builder().parse(directives)?;
+    let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colours);
+    match cli.log_format {
+        LogFormat::Text => builder.with_target(false).init(),
+        LogFormat::Json => builder.json().flatten_event(true).init(),
+    }
+    Ok(())
+}
+
+/// Prints to standard output; a reader that has seen enough is no failure.
+fn print(text: &str) -> u8 {
+    use std::io::Write;
+    match writeln!(io::stdout(), "{text}") {
+        Ok(()) => OK,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => OK,
+        Err(_) => FAILED,
+    }
+}
+
+/// Runs a command's future on a runtime of its own.
+fn block_on<F: Future<Output = u8>>(future: F) -> u8 {
+    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => {
+            let code = runtime.block_on(future);
+            // Tasks that still run have nothing left to finish.
+            runtime.shutdown_background();
+            code
+        }
+        Err(error) => {
+            eprintln!("the system gives no threads: {error}");
+            FAILED
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! `wellspring run`: serve until told to stop.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{error, info, warn};
+
+use super::{CONFIG, FAILED, OK, UNAVAILABLE, block_on};
+use crate::config;
+use crate::gateway::{Gateway, StartError};
+
+/// Where the configuration is looked for, in this order.
+const DEFAULT_FILES: [&str; 2] = ["wellspring.yaml", "/etc/wellspring/wellspring.yaml"];
+
+pub(super) fn run(config: Option<PathBuf>) -> u8 {
+    let file = config.unwrap_or_else(default_file);
+    let config = match config::load(&file) {
+        Ok(config) => config,
+        Err(problems) => {
+            eprint!("{problems}");
+            return CONFIG;
+        }
+    };
+    raise_descriptor_limit();
+    block_on(serve(config))
+}
+
+/// Serves until SIGTERM or SIGINT, then stops in order; a second SIGINT ends at once.
+async fn serve(config: config::Config) -> u8 {
+    let signals = match Signals::listen() {
+        Ok(signals) => signals,
+        Err(error) => {
+            error!("the system gives no signals: {error}");
+            return FAILED;
+        }
+    };
+    let gateway = match Gateway::start(config) {
+        Ok(gateway) => gateway,
+        Err(error @ StartError::Bind { .. }) => {
+            error!("{error}");
+            return UNAVAILABLE;
+        }
+        Err(error) => {
+            error!("{error}");
+            return FAILED;
+        }
+    };
+    for address in gateway.addresses() {
+        info!(%address, "listening");
+    }
+    signals.stop(gateway).await;
+    OK
+}
+
+/// The signals that end the process in order.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// From here on they are noted and do not kill.
+    pub(super) fn listen() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Waits for one of them, then stops the gateway in order; a second SIGINT ends at once.
+    pub(super) async fn stop(mut self, gateway: Gateway) {
+        tokio::select! {
+            _ = self.terminate.recv() => info!("SIGTERM: stopping"),
+            _ = self.interrupt.recv() => info!("SIGINT: stopping; once more ends at once"),
+        }
+        tokio::select! {
+            () = gateway.stop() => info!("stopped"),
+            _ = self.interrupt.recv() => warn!("ended at once"),
+        }
+    }
+}
+
+fn default_file() -> PathBuf {
+    let [here, system] = DEFAULT_FILES.map(Path::new);
+    match here.exists() || !system.exists() {
+        true => here.into(),
+        false => system.into(),
+    }
+}
+
+/// Each stream is a descriptor: as many as the system allows.
+pub(super) fn raise_descriptor_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        warn!(%error, soft, "the limit of open files stays");
+    }
+}

@@ -1,0 +1,398 @@
+//! The checked configuration: what `wellspring.yaml` says, ready to use (CONTRACT.md §2).
+//!
+//! Nothing outside [`load`] and [`parse`] builds a [`Config`]: a value of this type has passed every check, names resolve to
+//! what they name, defaults are filled in, and no `Option` means "default". The way there: `yaml` (a tree with
+//! positions) → `read` (typed questions, references to the environment; collects every problem) → `check` (one file a section,
+//! cross references). `keys` names every key once, for the reader and for [`schema`].
+
+mod check;
+pub mod field;
+mod keys;
+pub mod problem;
+mod read;
+pub mod schema;
+mod yaml;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use url::Url;
+
+pub use crate::sse::EventName;
+pub use field::{CorsOrigin, PathTemplate, Pattern, Rate, Secret};
+pub use problem::{Problem, Problems};
+
+pub use crate::channel::{Form, History, Resume};
+
+use crate::params::ParamText;
+use crate::value::{DataTemplate, Selector};
+
+/// Reads, resolves and checks the file at `path`. `${NAME}` comes from the process environment.
+pub fn load(path: &Path) -> Result<Config, Problems> {
+    check::load(path, &|name| std::env::var(name).ok())
+}
+
+/// Checks `text` as if it were the file named `file`; `env` answers `${NAME}`.
+pub fn parse(file: &str, text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Problems> {
+    check::parse(file, text, env)
+}
+
+/// The whole file.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// At least one.
+    pub listeners: Vec<Listener>,
+    /// By name.
+    pub upstreams: BTreeMap<String, Arc<Upstream>>,
+    /// By name.
+    pub redis: BTreeMap<String, Arc<RedisServer>>,
+    /// In the order of the file; no two have the same shape of path.
+    pub streams: Vec<Arc<Stream>>,
+    /// Longest prefix first.
+    pub routes: Vec<Route>,
+    /// Process-wide limits.
+    pub limits: Limits,
+    /// What SIGTERM does.
+    pub shutdown: Shutdown,
+}
+
+/// A listening socket, plain HTTP/1.1.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// Port 0 takes a free one.
+    pub address: SocketAddr,
+}
+
+/// A legacy HTTP API.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// The key in the file.
+    pub name: String,
+    /// `http` or `https`; its path (without a trailing slash) goes before every path; no query, fragment or userinfo.
+    pub url: Url,
+    /// Sent with every poll and every passed-through request; values are marked sensitive.
+    pub headers: HeaderMap,
+    /// Deadlines of one poll.
+    pub timeouts: Timeouts,
+    /// Bytes, decoded.
+    pub max_body: usize,
+    /// At least 1.
+    pub max_concurrent_polls: usize,
+    /// Polls of all streams of this upstream together; what is over is spread, not dropped.
+    pub budget: Option<Rate>,
+    /// Same origin only, three hops.
+    pub follow_redirects: bool,
+    /// Only used when `url` is https.
+    pub tls: UpstreamTls,
+}
+
+/// Deadlines of one poll.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// TCP and TLS.
+    pub connect: Duration,
+    /// From the request to the response head.
+    pub first_byte: Duration,
+    /// From the start to the last byte of the body.
+    pub total: Duration,
+}
+
+/// How an upstream is verified, and how we show who we are. Files are read at load.
+#[derive(Clone, Debug, Default)]
+pub struct UpstreamTls {
+    /// PEM: trusted instead of the system's authorities.
+    pub ca: Option<Vec<u8>>,
+    /// PEM certificate chain and key.
+    pub identity: Option<TlsIdentity>,
+    /// `verify: false`: any certificate is taken. Loud in the log.
+    pub insecure: bool,
+}
+
+/// A client certificate with its key, both PEM.
+#[derive(Clone, Debug)]
+pub struct TlsIdentity {
+    /// The chain, leaf first.
+    pub certificate: Vec<u8>,
+    /// PKCS#8, PKCS#1 or SEC1.
+    pub key: Secret,
+}
+
+/// A Redis server.
+#[derive(Clone, Debug)]
+pub struct RedisServer {
+    /// The key in the file.
+    pub name: String,
+    /// `redis://`, `rediss://` or `redis+unix://`, with user and password; checked to parse.
+    pub url: Secret,
+}
+
+/// One stream: a path, what feeds it, and how.
+#[derive(Clone, Debug)]
+pub struct Stream {
+    /// Literal segments and parameters with their patterns.
+    pub path: PathTemplate,
+    /// What is read.
+    pub source: Source,
+    /// From poll start to poll start.
+    pub every: Duration,
+    /// The interval follows the rate of change.
+    pub adaptive: Option<Adaptive>,
+    /// Polls only while somebody watches, or always.
+    pub start: Start,
+    /// How long polling goes on after the last subscriber.
+    pub linger: Duration,
+    /// What part of a reading is the value. Never applied to `format: text`.
+    pub select: Selector,
+    /// Changes below these do not count.
+    pub ignore: Vec<Selector>,
+    /// Numeric changes not larger than this do not count.
+    pub deadband: Vec<(Selector, f64)>,
+    /// Elements of these arrays are identified by this member.
+    pub array_keys: Vec<(Selector, String)>,
+    /// Text of `data` in value form.
+    pub template: Option<DataTemplate>,
+    /// SSE event name in value form.
+    pub event: Option<EventName>,
+    /// Forms that a client may ask for; never empty; the first is the default.
+    pub deliver: Vec<Form>,
+    /// Bounds of the replay log.
+    pub history: History,
+    /// What a resuming client gets.
+    pub resume: Resume,
+    /// A reading older than this is stale.
+    pub stale_after: Duration,
+    /// A value stale for so long is no longer given to newcomers.
+    pub expire_after: Option<Duration>,
+    /// Whether a plain GET gets the value.
+    pub snapshot: bool,
+    /// Silence after which a comment is sent, before jitter.
+    pub heartbeat: Duration,
+    /// Age at which a stream ends, before jitter.
+    pub max_stream_age: Duration,
+    /// Distinct resources at once.
+    pub max_channels: usize,
+    /// Cross-origin policy of this path.
+    pub cors: Cors,
+    /// Added to responses of this path.
+    pub headers: HeaderMap,
+}
+
+/// What a stream reads.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// Polls a REST resource.
+    Http(HttpSource),
+    /// Polls a Redis key.
+    RedisKey(RedisKeySource),
+    /// Listens to a Redis pub/sub channel.
+    RedisPubSub(RedisPubSubSource),
+    /// Takes `POST`s.
+    Publish(PublishSource),
+}
+
+/// A REST resource. Debug output leaves out what may hold a token.
+#[derive(Clone)]
+pub struct HttpSource {
+    /// Where.
+    pub upstream: Arc<Upstream>,
+    /// GET or POST.
+    pub method: http::Method,
+    /// Begins with `/`; the upstream's base path is not part of it. Parameters are percent-encoded.
+    pub path: ParamText,
+    /// Names are sent percent-encoded, values too.
+    pub query: Vec<(String, ParamText)>,
+    /// Sent after the upstream's own, which they replace.
+    pub headers: Vec<(HeaderName, ParamText)>,
+    /// Parameters are JSON-escaped, or percent-encoded when `headers` say that it is a form.
+    pub body: Option<ParamText>,
+    /// How a body is read.
+    pub format: HttpFormat,
+    /// Statuses whose body is a value.
+    pub success: Vec<u16>,
+}
+
+impl fmt::Debug for HttpSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpSource")
+            .field("upstream", &self.upstream.name)
+            .field("method", &self.method)
+            .field("format", &self.format)
+            .field("success", &self.success)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How an HTTP body is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HttpFormat {
+    /// RFC 8259.
+    Json,
+    /// UTF-8 text, as it is.
+    Text,
+}
+
+/// A Redis key.
+#[derive(Clone, Debug)]
+pub struct RedisKeySource {
+    /// Where.
+    pub server: Arc<RedisServer>,
+    /// Which type the key has.
+    pub shape: RedisShape,
+    /// Begins with a literal (EDGE R3). Parameters stand verbatim and hold no separator or glob character (EDGE R2).
+    pub key: ParamText,
+    /// How strings are read.
+    pub format: RedisFormat,
+}
+
+/// The type of a Redis key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RedisShape {
+    /// `key:`
+    String,
+    /// `hash:` → object
+    Hash,
+    /// `list:` → array in order
+    List,
+    /// `set:` → sorted array
+    Set,
+    /// `zset:` → array of `{"member", "score"}` by rank
+    SortedSet,
+    /// `json:` → the RedisJSON document
+    Json,
+}
+
+/// How a Redis string, or the strings in a collection, are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RedisFormat {
+    /// A string key or a message: JSON when it parses as JSON, else text. Elements and fields: strings.
+    Auto,
+    /// JSON, or the reading is `malformed`.
+    Json,
+    /// Text.
+    Text,
+}
+
+/// A Redis pub/sub channel.
+#[derive(Clone, Debug)]
+pub struct RedisPubSubSource {
+    /// Where.
+    pub server: Arc<RedisServer>,
+    /// A channel's name, or a pattern.
+    pub channel: PubSubName,
+    /// What wraps the messages.
+    pub envelope: Envelope,
+    /// How a message is read.
+    pub format: RedisFormat,
+}
+
+/// What is subscribed to.
+#[derive(Clone, Debug)]
+pub enum PubSubName {
+    /// SUBSCRIBE; parameters stand verbatim and hold no separator or glob character.
+    Channel(ParamText),
+    /// PSUBSCRIBE; from the file alone (EDGE R3).
+    Pattern(String),
+}
+
+/// What wraps a pub/sub message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Envelope {
+    /// Nothing: the message is the data.
+    None,
+    /// What the Flask-SSE package publishes: `type` becomes the event name, `data` the data.
+    FlaskSse,
+}
+
+/// `POST` to a path.
+#[derive(Clone, Debug)]
+pub struct PublishSource {
+    /// Where to POST; its parameters are the stream's, by the same names.
+    pub path: PathTemplate,
+    /// For each parameter of the stream's path, its index in the publish path's parameters.
+    pub params: Vec<usize>,
+    /// Whether the last message is the current value.
+    pub retain: bool,
+    /// Shared over Redis pub/sub.
+    pub server: Option<Arc<RedisServer>>,
+    /// Bytes of one message.
+    pub max_body: usize,
+}
+
+/// The interval follows the rate of change, between these.
+#[derive(Clone, Copy, Debug)]
+pub struct Adaptive {
+    /// While values change.
+    pub min: Duration,
+    /// While they do not.
+    pub max: Duration,
+}
+
+/// When polling starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// With the first subscriber.
+    OnDemand,
+    /// With the process. Only streams without parameters.
+    Always,
+}
+
+/// Cross-origin policy (EDGE §4).
+#[derive(Clone, Debug)]
+pub struct Cors {
+    /// Empty: no cross-origin access.
+    pub origins: Vec<CorsOrigin>,
+    /// Whether cookies and authorization may be sent. Never with [`CorsOrigin::Any`].
+    pub credentials: bool,
+    /// Lowercase.
+    pub allow_headers: Vec<HeaderName>,
+    /// Lowercase.
+    pub expose_headers: Vec<HeaderName>,
+    /// `Access-Control-Max-Age`.
+    pub max_age: Duration,
+}
+
+/// Pass-through.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Begins with `/`.
+    pub prefix: String,
+    /// Where.
+    pub upstream: Arc<Upstream>,
+}
+
+/// Limits of the whole process.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How a full gateway answers an EventSource.
+    pub overload: Overload,
+    /// Bytes that one slow client may be behind.
+    pub queue: usize,
+    /// How long a client may take no bytes.
+    pub write_stall: Duration,
+}
+
+/// How a full gateway answers an EventSource (EDGE L3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overload {
+    /// 200, `retry:` and a clean end.
+    Stream,
+    /// 429 or 503.
+    Status,
+}
+
+/// What SIGTERM does (EDGE L14).
+#[derive(Clone, Copy, Debug)]
+pub struct Shutdown {
+    /// Window over which streams end.
+    pub drain: Duration,
+    /// Bounds of `retry:` in the last event, shortest and longest.
+    pub retry: (Duration, Duration),
+}
+
+/// A header from the file: checked name and value (EDGE P22).
+pub type Header = (HeaderName, HeaderValue);

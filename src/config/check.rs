@@ -1,0 +1,180 @@
+//! The tree of a file to a [`Config`]: every check of CONTRACT.md §2 and §6, one file a section of the file.
+//!
+//! Each reader asks for all of its keys before it gives up, so that all problems come in one run. A `None` means that a
+//! problem has been told.
+
+mod cors;
+mod fit;
+mod headers;
+mod http;
+mod listener;
+mod names;
+mod path;
+mod process;
+mod publish;
+mod redis;
+mod route;
+mod stream;
+mod text;
+mod tls;
+mod upstream;
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use names::Named;
+use path::Paths;
+use stream::World;
+
+use super::keys;
+use super::problem::{Problem, Problems};
+use super::read::{self, Item, Reader};
+use super::yaml;
+use super::{Config, Listener};
+
+/// Bytes of a configuration; what is longer is no configuration.
+const MAX_FILE: u64 = 16 << 20;
+
+/// Reads the file at `path`, then as [`parse`].
+pub(super) fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Problems> {
+    let name = path.display().to_string();
+    let refused = |line, column, text: &str| {
+        let (path, text) = (String::new(), text.to_owned());
+        Problems::one(
+            &name,
+            Problem {
+                line,
+                column,
+                path,
+                text,
+            },
+        )
+    };
+    let bytes = match bytes(path) {
+        Ok(bytes) if bytes.len() as u64 > MAX_FILE => {
+            return Err(refused(
+                1,
+                1,
+                "the file is larger than 16MiB (write a smaller one)",
+            ));
+        }
+        Ok(bytes) => bytes,
+        Err(error) => {
+            let why = read::why(&error);
+            let text = format!("the file cannot be read: {why} (write the path of one that can)");
+            return Err(refused(1, 1, &text));
+        }
+    };
+    match std::str::from_utf8(&bytes) {
+        Ok(text) => parse(&name, text, env),
+        Err(error) => {
+            let before = String::from_utf8_lossy(&bytes[..error.valid_up_to()]).into_owned();
+            let line = before.matches('\n').count() + 1;
+            let column = before
+                .rsplit('\n')
+                .next()
+                .map_or(0, |line| line.chars().count())
+                + 1;
+            Err(refused(
+                line,
+                column,
+                "the file is not UTF-8 (save it as UTF-8)",
+            ))
+        }
+    }
+}
+
+/// Reads `text`, which stands in the file named `file`.
+pub(super) fn parse(
+    file: &str,
+    text: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Config, Problems> {
+    let (document, problems) = yaml::parse(text);
+    let reader = Reader::new(Path::new(file), env, problems);
+    let config = document.and_then(|document| root(reader.root(document)));
+    match (Problems::new(file, reader.into_problems()), config) {
+        (None, Some(config)) => Ok(config),
+        (Some(problems), _) => Err(problems),
+        // Whoever gives nothing has told why; should one have forgotten, the file is refused all the same.
+        (None, None) => {
+            let mark = yaml::Mark { line: 1, column: 1 };
+            Err(Problems::one(
+                file,
+                mark.problem("the file cannot be used (please report this)"),
+            ))
+        }
+    }
+}
+
+fn root(item: Item<'_>) -> Option<Config> {
+    let section = item.section(&keys::ROOT)?;
+    let listeners = listener::all(&section.get("listeners"));
+    let upstreams = Named::read("upstreams", &section.get("upstreams"), upstream::read);
+    let redis = Named::read("redis", &section.get("redis"), redis::server);
+    let cors = cors::read(section.get("cors"));
+    let mut world = World {
+        upstreams: &upstreams,
+        servers: &redis,
+        cors: cors.as_ref(),
+        paths: Paths::default(),
+    };
+    let streams = stream::all(&section.get("streams"), &mut world);
+    if let Some(listeners) = &listeners {
+        refuse_open_publishing(listeners, &world.paths);
+    }
+    let routes = route::all(&section.get("routes"), &upstreams);
+    let limits = process::limits(section.get("limits"));
+    let shutdown = process::shutdown(section.get("shutdown"));
+    // Nothing of these is there yet: reading them refuses what is written.
+    section.get("client_address").section(&keys::CLIENT_ADDRESS);
+    section.get("telemetry").section(&keys::TELEMETRY);
+    if streams.as_ref().is_some_and(Vec::is_empty) && routes.as_ref().is_some_and(Vec::is_empty) {
+        section
+            .get("streams")
+            .problem("there is nothing to serve (write streams, routes or both)");
+    }
+    Some(Config {
+        listeners: listeners?,
+        upstreams: upstreams.into_map()?,
+        redis: redis.into_map()?,
+        streams: streams?,
+        routes: routes?,
+        limits: limits?,
+        shutdown: shutdown?,
+    })
+}
+
+/// CONTRACT.md §3 "Publish": without `auth` only for who is on this machine.
+fn refuse_open_publishing(listeners: &[Listener], paths: &Paths<'_>) {
+    if listeners
+        .iter()
+        .all(|listener| listener.address.ip().to_canonical().is_loopback())
+    {
+        return;
+    }
+    for item in paths.publish_items() {
+        item.problem(
+            "publishing needs auth, which is not supported yet, unless every listener is loopback \
+             (write listener addresses such as 127.0.0.1:8080)",
+        );
+    }
+}
+
+fn bytes(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?
+        .take(MAX_FILE + 1)
+        .read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Reads all of them, so that all problems are told, and gives them if all are there.
+fn all<T>(read: impl Iterator<Item = Option<T>>) -> Option<Vec<T>> {
+    let read: Vec<Option<T>> = read.collect();
+    read.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,39 @@
+//! The sources of streams.
+
+use super::Kind::{Bool, List, Map, Only, Text};
+use super::*;
+
+pub(in crate::config) static HTTP_SOURCE: Table = table(&[
+    key("upstream", Text, "A name from upstreams.").needed("upstream: NAME"),
+    key("method", choice(&["GET", "POST"]), "POST for searches that need a body.").or("GET"),
+    key("path", Text, "Path below the upstream's url; null: the stream's own. {name} is a parameter.").or("null"),
+    key("query", Map(&Text), "Query by name; values may hold {name}.").or("{}"),
+    key("headers", Map(&Text), "Sent besides the upstream's own, which they replace; values may hold {name}.").or("{}"),
+    key("body", Text, "Body of a POST; {name} is a parameter, JSON-escaped.").or("null"),
+    key("forward_headers", Only(&["[]"]), "Request headers that make a channel of their own.").or("[]"),
+    key("format", choice(&["json", "text"]), "How the body is read.").or("json"),
+    key("success", List(&integer(200, 599)), "Statuses whose body is a value.").or("[200]"),
+]);
+
+pub(in crate::config) static REDIS_SOURCE: Table = table(&[
+    key("server", Text, "A name from redis.").needed("server: NAME"),
+    key("key", Text, "A string key. It begins with a literal and may hold {name}."),
+    key("hash", Text, "A hash: an object."),
+    key("list", Text, "A list: an array."),
+    key("set", Text, "A set: a sorted array."),
+    key("zset", Text, "A sorted set: an array of {member, score} by rank."),
+    key("json", Text, "A RedisJSON document."),
+    key("channel", Text, "A pub/sub channel; with `*`, `?` or `[` a pattern, and then without {name}."),
+    later("stream"),
+    key("watch", Kind::Choice { now: &["auto", "poll"], later: &["tracking", "keyspace"] }, "How a change of a key is noticed; both poll for now.").or("auto"),
+    key("format", choice(&["auto", "json", "text"]), "auto: JSON when it parses as JSON, else text.").or("auto"),
+    key("envelope", choice(&["none", "flask-sse"]), "What wraps the messages of a channel.").or("none"),
+])
+.with_one_of(&["key", "hash", "list", "set", "zset", "json", "channel"]);
+
+pub(in crate::config) static PUBLISH_SOURCE: Table = table(&[
+    key("path", Text, "Where to POST; its parameters are the stream's.").needed("path: /publish/alerts"),
+    key("retain", Bool, "Whether the last message is the current value.").or("true"),
+    key("server", Text, "A name from redis: shares the messages with other replicas.").or("null"),
+    key("max_body", size(1, GIB), "Largest message.").or("64KiB"),
+]);

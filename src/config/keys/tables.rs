@@ -1,0 +1,139 @@
+//! Everything but the sources of streams.
+
+use super::Kind::{Bool, List, Map, Number, Only, Pair, Rate, Section, Text};
+use super::sources::{HTTP_SOURCE, PUBLISH_SOURCE, REDIS_SOURCE};
+use super::*;
+
+pub(in crate::config) static ROOT: Table = table(&[
+    key("listeners", List(&Section(&LISTENER)), "Listening sockets.").needed("listeners: [{address: \"0.0.0.0:8080\"}]"),
+    key("admin", Only(&["off"]), "The admin listener.").or("off"),
+    key("client_address", Section(&CLIENT_ADDRESS), "Whose word about client addresses is believed.").or("{}"),
+    key("upstreams", Map(&Section(&UPSTREAM)), "Legacy HTTP APIs, by a name of your choice.").or("{}"),
+    key("redis", Map(&Section(&REDIS_SERVER)), "Redis servers, by a name of your choice.").or("{}"),
+    key("streams", List(&Section(&STREAM)), "What clients can watch.").or("[]"),
+    key("routes", List(&Section(&ROUTE)), "What is passed through: the longest prefix wins, a stream's path wins over all.").or("[]"),
+    key("cors", Section(&CORS), "Which web pages of other origins may read; for all streams without their own.").or("{}"),
+    key("auth", Only(&["none"]), "Who may read.").or("none"),
+    key("limits", Section(&LIMITS), "Limits of the process.").or("{}"),
+    key("compression", Only(&["off"]), "Compression of streams.").or("off"),
+    key("cluster", Only(&["null"]), "Replicas that share their work.").or("null"),
+    key("shutdown", Section(&SHUTDOWN), "What SIGTERM does.").or("{}"),
+    key("telemetry", Section(&TELEMETRY), "Traces.").or("{}"),
+]);
+
+pub(in crate::config) static LISTENER: Table = table(&[
+    key("address", Text, "IP:PORT; port 0 takes a free one.").needed("address: 0.0.0.0:8080"),
+    key("tls", Only(&["null"]), "Absent: plain HTTP.").or("null"),
+    key("proxy_protocol", Only(&["false"]), "PROXY protocol.").or("false"),
+    key("hosts", Only(&["[]"]), "Names served here; empty: any.").or("[]"),
+]);
+
+pub(in crate::config) static CLIENT_ADDRESS: Table = table(&[
+    key("trusted_proxies", Only(&["[]"]), "Proxies whose X-Forwarded-For is believed.").or("[]"),
+]);
+
+pub(in crate::config) static TELEMETRY: Table = table(&[key("otlp", Only(&["null"]), "Where traces go.").or("null"), later("service")]);
+
+pub(in crate::config) static UPSTREAM: Table = table(&[
+    key("url", Text, "http:// or https://, with a base path if there is one; no user, query or fragment.").needed("url: https://api.internal:8443/base"),
+    key("headers", Map(&Text), "Sent with every poll and every request that is passed through.").or("{}"),
+    key("timeouts", Section(&TIMEOUTS), "Deadlines of one poll.").or("{}"),
+    key("max_body", size(1, GIB), "Largest answer, decoded.").or("1MiB"),
+    key("max_concurrent_polls", integer(1, 65_536), "Polls in flight at once.").or("64"),
+    key("budget", Rate, "Polls of all streams of this upstream together, such as 20/s; the rest is spread, not dropped.").or("null"),
+    key("follow_redirects", Bool, "true: to the same origin, three hops.").or("false"),
+    key("tls", Section(&UPSTREAM_TLS), "For https: whom we trust and who we are.").or("{}"),
+]);
+
+pub(in crate::config) static TIMEOUTS: Table = table(&[
+    key("connect", duration(MILLISECOND, HOUR), "TCP and TLS.").or("2s"),
+    key("first_byte", duration(MILLISECOND, HOUR), "From the request to the head of the answer.").or("5s"),
+    key("total", duration(MILLISECOND, HOUR), "From the start to the last byte.").or("10s"),
+]);
+
+pub(in crate::config) static UPSTREAM_TLS: Table = table(&[
+    key("ca", Text, "PEM file of the authorities to trust instead of the system's.").or("null"),
+    key("certificate", Text, "PEM file of our certificate chain; needs key.").or("null"),
+    key("key", Text, "PEM file of our private key.").or("null"),
+    key("verify", Bool, "false: any certificate is taken. Never in production.").or("true"),
+]);
+
+pub(in crate::config) static REDIS_SERVER: Table = table(&[
+    key("url", Text, "redis://, rediss:// or redis+unix://, with user and password if needed.").needed("url: redis://127.0.0.1:6379/0"),
+    key("sentinel", Only(&["null"]), "Sentinels to ask for the master.").or("null"),
+]);
+
+pub(in crate::config) static STREAM: Table = table(&[
+    key("path", Text, "Where clients connect; {name} is one segment.").needed("path: /v1/prices/{symbol}"),
+    key("params", Map(&Text), "For a parameter the pattern that its whole value must match; default [A-Za-z0-9._~-]{1,128}.").or("{}"),
+    key("http", Section(&HTTP_SOURCE), "Source: a REST resource, polled."),
+    key("redis", Section(&REDIS_SOURCE), "Source: a Redis key, polled, or a pub/sub channel."),
+    key("publish", Section(&PUBLISH_SOURCE), "Source: what is POSTed to a path."),
+    later("sse"),
+    key("every", duration(50, DAY), "From poll start to poll start.").or("2s"),
+    key("adaptive", Section(&ADAPTIVE), "A shorter interval while values change, a longer one while they do not.").or("off"),
+    key("start", choice(&["on-demand", "always"]), "on-demand polls only while somebody watches.").or("on-demand"),
+    key("linger", duration(0, DAY), "How long polling goes on after the last subscriber.").or("10s"),
+    key("select", Text, "JSONPath (RFC 9535) of the value; one node: that value; several: an array.").or("$"),
+    key("ignore", List(&Text), "JSONPaths whose changes do not count; they are delivered with the next event.").or("[]"),
+    key("deadband", Map(&Number), "By JSONPath: a numeric change not larger than this does not count.").or("{}"),
+    key("array_keys", Map(&Text), "By JSONPath of an array: the member that tells which elements are the same.").or("{}"),
+    key("template", Text, "Text of `data` in value form: {value}, {param}, {value.member}.").or("null"),
+    key("event", Text, "SSE event name in value form; null: onmessage gets it.").or("null"),
+    key("deliver", List(&choice(&["value", "json-patch", "merge-patch"])), "Forms that a client may ask for; the first is the default.").or("[value]"),
+    key("history", Section(&HISTORY), "What a client that reconnects can catch up on.").or("{}"),
+    key("resume", choice(&["replay", "latest"]), "What such a client gets: each missed event, or only the newest.").or("replay"),
+    key("stale_after", duration(MILLISECOND, 30 * DAY), "A reading older than this is stale; null: 3 x every, at least 5s.").or("null"),
+    key("expire_after", duration(MILLISECOND, 30 * DAY), "A value stale for so long is no longer given to newcomers.").or("null"),
+    key("snapshot", Bool, "A plain GET gets the value.").or("true"),
+    key("heartbeat", duration(SECOND, 300 * SECOND), "Silence after which a comment is sent.").or("15s"),
+    key("max_stream_age", duration(SECOND, 30 * DAY), "Age at which a stream ends and the client reconnects.").or("1h"),
+    key("max_channels", integer(1, 10_000_000), "Distinct resources at once.").or("10000"),
+    key("cors", Section(&CORS), "For this stream instead of the global one."),
+    later("auth"),
+    later("limits"),
+    key("headers", Map(&Text), "More response headers.").or("{}"),
+])
+.with_one_of(&["http", "redis", "publish"]);
+
+pub(in crate::config) static ADAPTIVE: Table = table(&[
+    key("min", duration(50, DAY), "While values change.").needed("min: 500ms"),
+    key("max", duration(50, DAY), "While they do not.").needed("max: 30s"),
+]);
+
+pub(in crate::config) static HISTORY: Table = table(&[
+    key("events", integer(1, 1_000_000), "Events.").or("256"),
+    key("bytes", size(1, GIB), "Bytes of their values.").or("1MiB"),
+    key("age", duration(MILLISECOND, 30 * DAY), "Since they happened.").or("5m"),
+]);
+
+pub(in crate::config) static ROUTE: Table = table(&[
+    key("prefix", Text, "Begin of the paths that are passed through.").needed("prefix: /"),
+    key("upstream", Text, "A name from upstreams.").needed("upstream: NAME"),
+    key("websockets", Only(&["false"]), "Upgrade to WebSocket.").or("false"),
+]);
+
+pub(in crate::config) static CORS: Table = table(&[
+    key("origins", List(&Text), "https://app.example, https://*.example.com, \"null\", or \"*\" (without credentials).").or("[]"),
+    key("credentials", Bool, "Whether browsers may send cookies and authorization.").or("false"),
+    key("allow_headers", List(&Text), "Request headers that pages may set.").or("[authorization, cache-control, last-event-id, content-type, x-api-key, x-request-id]"),
+    key("expose_headers", List(&Text), "Response headers that pages may read.").or("[retry-after, ratelimit, ratelimit-policy, x-request-id]"),
+    key("max_age", duration(0, DAY), "How long browsers remember a preflight.").or("2h"),
+]);
+
+pub(in crate::config) static LIMITS: Table = table(&[
+    key("requests", Only(&["null"]), "Requests of one client address.").or("null"),
+    later("connects"),
+    later("streams_per_client"),
+    later("streams"),
+    key("overload", choice(&["stream", "status"]), "How a full gateway answers an EventSource: 200 with retry and a clean end, or 429 / 503.").or("stream"),
+    key("queue", size(KIB, GIB), "Bytes that one slow client may be behind before it gets only the newest value.").or("256KiB"),
+    key("write_stall", duration(SECOND, HOUR), "How long a client may take no bytes.").or("15s"),
+    later("header_timeout"),
+    later("max_header_bytes"),
+]);
+
+pub(in crate::config) static SHUTDOWN: Table = table(&[
+    key("drain", duration(0, HOUR), "Window over which streams end.").or("30s"),
+    key("retry", Pair(&duration(500, HOUR)), "Shortest and longest time after which clients are told to come back.").or("[1s, 30s]"),
+]);

@@ -1,0 +1,252 @@
+use std::collections::BTreeSet;
+
+use super::super::parse;
+use super::*;
+
+const REFERENCE: &str = include_str!("../../../config/wellspring.yaml");
+
+fn tree(text: &str) -> Node {
+    let (node, problems) = yaml::parse(text);
+    assert_eq!(problems, []);
+    node.expect("a document")
+}
+
+fn schema() -> Value {
+    serde_json::from_str(&json()).expect("JSON")
+}
+
+/// What of JSON Schema this schema uses: enough to see that it and the reader take the same files.
+fn check(root: &Value, schema: &Value, value: &Value, path: &str) -> Result<(), String> {
+    let all = |list: &Value| list.as_array().cloned().unwrap_or_default();
+    if schema == &json!(false) {
+        return Err(format!("{path}: refused"));
+    }
+    let known = [
+        "$defs",
+        "$ref",
+        "$schema",
+        "additionalProperties",
+        "anyOf",
+        "default",
+        "description",
+        "enum",
+        "items",
+        "maxItems",
+        "maximum",
+        "minItems",
+        "minimum",
+        "oneOf",
+        "pattern",
+        "properties",
+        "required",
+        "title",
+        "type",
+    ];
+    for (word, rule) in schema.as_object().expect("a schema") {
+        assert!(known.contains(&word.as_str()), "{word}");
+        let fits = |rule: &Value| check(root, rule, value, path).is_ok();
+        let number = |rule: &Value| rule.as_f64().expect("a number");
+        let holds = match word.as_str() {
+            "$ref" => fits(&root["$defs"]["reference"]),
+            "anyOf" => all(rule).iter().any(fits),
+            "oneOf" => all(rule).iter().filter(|rule| fits(rule)).count() == 1,
+            "enum" => all(rule).contains(value),
+            "type" => match rule {
+                Value::String(one) => is_type(value, one),
+                many => all(many)
+                    .iter()
+                    .any(|one| is_type(value, one.as_str().expect("a type"))),
+            },
+            "pattern" => value.as_str().is_none_or(|text| {
+                regex::Regex::new(rule.as_str().expect("a pattern"))
+                    .expect("compiles")
+                    .is_match(text)
+            }),
+            "minimum" => value.as_f64().is_none_or(|value| value >= number(rule)),
+            "maximum" => value.as_f64().is_none_or(|value| value <= number(rule)),
+            "minItems" => value
+                .as_array()
+                .is_none_or(|list| list.len() as f64 >= number(rule)),
+            "maxItems" => value
+                .as_array()
+                .is_none_or(|list| list.len() as f64 <= number(rule)),
+            "required" => value.as_object().is_none_or(|map| {
+                all(rule)
+                    .iter()
+                    .all(|name| map.contains_key(name.as_str().expect("a name")))
+            }),
+            _ => true,
+        };
+        if !holds {
+            return Err(format!("{path}: {value} against {word} {rule}"));
+        }
+    }
+    for (index, item) in value.as_array().into_iter().flatten().enumerate() {
+        check(
+            root,
+            schema.get("items").unwrap_or(&json!({})),
+            item,
+            &format!("{path}[{index}]"),
+        )?;
+    }
+    for (name, member) in value.as_object().into_iter().flatten() {
+        let of_name = schema
+            .get("properties")
+            .and_then(|properties| properties.get(name));
+        let rule = of_name
+            .or(schema.get("additionalProperties"))
+            .cloned()
+            .unwrap_or(json!({}));
+        check(root, &rule, member, &format!("{path}.{name}"))?;
+    }
+    Ok(())
+}
+
+fn is_type(value: &Value, name: &str) -> bool {
+    match name {
+        "null" => value.is_null(),
+        "boolean" => value.is_boolean(),
+        "integer" => value.is_u64() || value.is_i64(),
+        "number" => value.is_number(),
+        "string" => value.is_string(),
+        "array" => value.is_array(),
+        "object" => value.is_object(),
+        other => panic!("{other}"),
+    }
+}
+
+/// Calls `see` with every key of the file that has one in the tables.
+fn walk(
+    table: &'static Table,
+    node: &Node,
+    see: &mut dyn FnMut(&'static Table, &'static Key, &Node),
+) {
+    let yaml::Kind::Map(entries) = &node.kind else {
+        return;
+    };
+    for entry in entries.iter() {
+        let key = table.key(&entry.key).expect("a known key");
+        see(table, key, &entry.value);
+        walk_kind(&key.kind, &entry.value, see);
+    }
+}
+
+fn walk_kind(
+    kind: &'static Kind,
+    node: &Node,
+    see: &mut dyn FnMut(&'static Table, &'static Key, &Node),
+) {
+    match (kind, &node.kind) {
+        (Kind::Section(table), _) => walk(table, node, see),
+        (Kind::List(of), yaml::Kind::List(list)) => {
+            list.iter().for_each(|node| walk_kind(of, node, see))
+        }
+        (Kind::Map(of), yaml::Kind::Map(map)) => map
+            .iter()
+            .for_each(|entry| walk_kind(of, &entry.value, see)),
+        _ => {}
+    }
+}
+
+fn each_table(kind: &'static Kind, see: &mut dyn FnMut(&'static Table)) {
+    match kind {
+        Kind::Section(table) => {
+            see(table);
+            table.keys.iter().for_each(|key| each_table(&key.kind, see));
+        }
+        Kind::List(of) | Kind::Map(of) | Kind::Pair(of) => each_table(of, see),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_reference_is_a_sound_file() {
+    if let Err(problems) = parse("config/wellspring.yaml", REFERENCE, &|_| None) {
+        panic!("{problems}");
+    }
+    let value = to_json(&tree(REFERENCE));
+    assert_eq!(check(&schema(), &schema(), &value, ""), Ok(()));
+}
+
+/// What the reference does not call an example is the default that the reader takes.
+#[test]
+fn the_reference_states_the_defaults() {
+    let lines: Vec<&str> = REFERENCE.lines().collect();
+    let mut compared = 0;
+    walk(&ROOT, &tree(REFERENCE), &mut |_, key, node| {
+        let is_example = lines[node.mark.line - 1].contains("# example");
+        let is_section = matches!(
+            key.kind,
+            Kind::Section(_) | Kind::Map(_) | Kind::List(Kind::Section(_))
+        );
+        let Some(default) = key.default.filter(|_| !is_example) else {
+            return;
+        };
+        let stated = to_json(node);
+        if is_section
+            && stated.as_object().is_none_or(|map| !map.is_empty())
+            && key.default != Some("off")
+        {
+            return;
+        }
+        assert_eq!(
+            stated,
+            to_json(&tree(default)),
+            "{} in line {}",
+            key.name,
+            node.mark.line
+        );
+        compared += 1;
+    });
+    assert!(compared > 50, "{compared}");
+}
+
+/// Every key that the schema names is read by the reader: the reference has them all, and the reader takes it.
+#[test]
+fn the_reference_has_every_key() {
+    let mut seen = BTreeSet::new();
+    walk(&ROOT, &tree(REFERENCE), &mut |table, key, _| {
+        seen.insert((std::ptr::from_ref(table).addr(), key.name));
+    });
+    let mut missing = Vec::new();
+    static DOCUMENT: Kind = Kind::Section(&ROOT);
+    each_table(&DOCUMENT, &mut |table| {
+        for key in table
+            .keys
+            .iter()
+            .filter(|key| !matches!(key.kind, Kind::Later | Kind::Only(_)))
+        {
+            // A table whose keys are all for later is in no file.
+            if !seen.contains(&(std::ptr::from_ref(table).addr(), key.name)) {
+                missing.push(key.name);
+            }
+        }
+    });
+    missing.retain(|name| !["client_address", "telemetry"].contains(name));
+    assert_eq!(missing, [""; 0]);
+}
+
+#[test]
+fn the_schema_refuses_what_the_reader_refuses() {
+    let schema = schema();
+    let verdict = |text: &str| check(&schema, &schema, &to_json(&tree(text)), "");
+    let listener = "listeners: [{address: 0.0.0.0:1}]\n";
+    let route = "routes: [{prefix: /, upstream: a}]\n";
+    assert_eq!(verdict(&format!("{listener}{route}")), Ok(()));
+    for bad in [
+        listener.to_owned(),
+        route.to_owned(),
+        format!("{listener}{route}lisners: []\n"),
+        format!("{listener}{route}limits: {{queue: big}}\n"),
+        format!("{listener}{route}limits: {{streams: 5}}\n"),
+        format!("{listener}{route}compression: gzip\n"),
+        format!("{listener}{route}cors: {{max_age: 2}}\n"),
+        format!("{listener}streams: [{{path: /a}}]\n"),
+        format!(
+            "{listener}streams: [{{path: /a, http: {{upstream: a}}, publish: {{path: /b}}}}]\n"
+        ),
+        format!("{listener}streams: [{{path: /a, redis: {{server: a, key: b, list: c}}}}]\n"),
+    ] {
+        assert!(verdict(&bad).is_err(), "{bad}");
+    }
+}

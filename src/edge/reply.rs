@@ -1,0 +1,184 @@
+//! The only place that turns a refusal into a response (RFC 9457; EDGE §14).
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
+};
+use http::{HeaderName, HeaderValue, StatusCode};
+use pingora::http::ResponseHeader;
+use pingora::proxy::Session;
+
+use super::cors::Header;
+
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Why a request gets no stream and no value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Rejection {
+    /// The request cannot be read in one way only.
+    BadRequest(&'static str),
+    /// Nothing is served here.
+    NotFound,
+    /// The source says that the resource does not exist.
+    Gone,
+    /// The path takes other methods.
+    MethodNotAllowed(Vec<&'static str>),
+    /// Nothing that the client takes.
+    NotAcceptable(String),
+    /// The body is longer than this many bytes.
+    PayloadTooLarge(usize),
+    /// The stream follows as many resources as it may, so many.
+    TooManyChannels(usize),
+    /// There is no value yet, and the source fails, with this cause class.
+    SourceFails {
+        /// The class.
+        cause: &'static str,
+        /// When to try again.
+        retry: Duration,
+    },
+    /// No answer from the source within the time that a client can be held.
+    NotYet {
+        /// When to try again.
+        retry: Duration,
+    },
+    /// The server that shares published messages cannot be reached.
+    PublishFailed,
+    /// The upstream of a passed-through request gave no (good) answer.
+    BadGateway,
+    /// The upstream of a passed-through request did not answer in time.
+    GatewayTimeout,
+    /// A fault of the gateway.
+    Internal,
+}
+
+impl Rejection {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::NotFound | Self::Gone => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Self::NotAcceptable(_) => StatusCode::NOT_ACCEPTABLE,
+            Self::PayloadTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooManyChannels(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::SourceFails { .. } | Self::NotYet { .. } | Self::PublishFailed => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::BadGateway => StatusCode::BAD_GATEWAY,
+            Self::GatewayTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// For people. Never holds what the client or the upstream sent (EDGE F2, U19).
+    fn detail(&self) -> String {
+        match self {
+            Self::BadRequest(why) => (*why).into(),
+            Self::NotFound => "Nothing is served at this path.".into(),
+            Self::Gone => "The resource does not exist.".into(),
+            Self::MethodNotAllowed(allowed) => format!("This path takes {}.", allowed.join(", ")),
+            Self::NotAcceptable(offered) => format!("This path offers {offered}."),
+            Self::PayloadTooLarge(limit) => format!("A message may be {limit} bytes long."),
+            Self::TooManyChannels(_) => {
+                "As many distinct resources as this stream may follow are being followed.".into()
+            }
+            Self::SourceFails { cause, .. } => {
+                format!("There is no value yet, and the source fails: {cause}.")
+            }
+            Self::NotYet { .. } => "The source has not answered yet.".into(),
+            Self::PublishFailed => "The message could not be shared; it was not accepted.".into(),
+            Self::BadGateway => "The upstream gave no valid answer.".into(),
+            Self::GatewayTimeout => "The upstream did not answer in time.".into(),
+            Self::Internal => "The gateway made a mistake.".into(),
+        }
+    }
+
+    fn retry(&self) -> Option<Duration> {
+        match self {
+            Self::TooManyChannels(_) | Self::PublishFailed => Some(Duration::from_secs(5)),
+            Self::SourceFails { retry, .. } | Self::NotYet { retry } => Some(*retry),
+            _ => None,
+        }
+    }
+}
+
+/// Answers with `application/problem+json`; `headers` are those that every response of the path has.
+pub(super) async fn reject(
+    session: &mut Session,
+    rejection: &Rejection,
+    request_id: &str,
+    headers: &[Header],
+) -> pingora::Result<()> {
+    let status = rejection.status();
+    let problem = serde_json::json!({
+        "type": "about:blank",
+        "title": status.canonical_reason().unwrap_or("Error"),
+        "status": status.as_u16(),
+        "detail": rejection.detail(),
+        "instance": request_id,
+    });
+    let mut own = vec![
+        (
+            CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        ),
+        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ];
+    if let Some(retry) = rejection.retry() {
+        let seconds = retry.as_secs_f64().ceil().max(1.0) as u64;
+        own.push((RETRY_AFTER, HeaderValue::from(seconds)));
+    }
+    if let Rejection::MethodNotAllowed(allowed) = rejection
+        && let Ok(allowed) = HeaderValue::from_str(&allowed.join(", "))
+    {
+        own.push((ALLOW, allowed));
+    }
+    if let Rejection::TooManyChannels(max) = rejection
+        && let Ok(policy) =
+            HeaderValue::from_str(&format!(r#""channels";q={max};qu="concurrent-requests""#))
+    {
+        own.push((HeaderName::from_static("ratelimit-policy"), policy));
+        own.push((
+            HeaderName::from_static("ratelimit"),
+            HeaderValue::from_static(r#""channels";r=0;t=5"#),
+        ));
+    }
+    own.extend_from_slice(headers);
+    respond(
+        session,
+        status,
+        &own,
+        Some(problem.to_string().into()),
+        request_id,
+    )
+    .await
+}
+
+/// Answers with a body, or without one. `HEAD` gets the headers alone, with the body's length.
+pub(super) async fn respond(
+    session: &mut Session,
+    status: StatusCode,
+    headers: &[Header],
+    body: Option<Bytes>,
+    request_id: &str,
+) -> pingora::Result<()> {
+    let mut response = ResponseHeader::build(status, Some(headers.len() + 4))?;
+    for (name, value) in headers {
+        response.append_header(name.clone(), value.clone())?;
+    }
+    response.insert_header(X_CONTENT_TYPE_OPTIONS, "nosniff")?;
+    response.insert_header(REQUEST_ID, request_id)?;
+    if let Some(body) = &body {
+        response.insert_header(CONTENT_LENGTH, body.len())?;
+    }
+    let head_only = session.req_header().method == http::Method::HEAD;
+    let body = body.filter(|body| !head_only && !body.is_empty());
+    session
+        .write_response_header(Box::new(response), body.is_none())
+        .await?;
+    if let Some(body) = body {
+        session.write_response_body(Some(body), true).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,174 @@
+//! The event stream: its head, and the hand-over to the fan-out.
+
+use std::fmt::Write as _;
+use std::time::{Duration, SystemTime};
+
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, VARY, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderName, HeaderValue, StatusCode, Version};
+use pingora::proxy::Session;
+use tracing::debug;
+
+use super::cors::Header;
+use super::detach;
+use super::reply::{self, REQUEST_ID};
+use crate::channel::{Cursor, EventId, Form, Subscription};
+use crate::config::Stream;
+use crate::fanout::{Fanout, NewStream};
+use crate::sse;
+
+/// Bounds of `retry` in the prelude (EDGE L13), in milliseconds.
+const RETRY: std::ops::RangeInclusive<u64> = 2000..=5000;
+
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+/// Where the client says it is (EDGE L5): the header, or else the query parameter; empty is as absent.
+pub(super) fn cursor(session: &Session, query: Option<&str>) -> Cursor {
+    let header = session.get_header_bytes(LAST_EVENT_ID);
+    match (header, query) {
+        ([], None | Some("")) => Cursor::New,
+        ([], Some(id)) => Cursor::After(EventId::parse(id.as_bytes())),
+        (id, _) => Cursor::After(EventId::parse(id)),
+    }
+}
+
+/// Headers of the stream (EDGE H1–H4), without those of framing and of the path.
+fn headers(stream: &Stream, path_headers: &[Header]) -> Vec<Header> {
+    let mut headers = vec![
+        (CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
+        (
+            CACHE_CONTROL,
+            HeaderValue::from_static("no-cache, no-store, no-transform"),
+        ),
+        (
+            HeaderName::from_static("x-accel-buffering"),
+            HeaderValue::from_static("no"),
+        ),
+        (VARY, HeaderValue::from_static("Accept")),
+    ];
+    let extra = stream
+        .headers
+        .iter()
+        .map(|(name, value)| (name.clone(), value.clone()));
+    headers.extend(extra);
+    headers.extend_from_slice(path_headers);
+    headers
+}
+
+/// `HEAD`: the headers of the stream, no body, no subscription (EDGE L18).
+pub(super) async fn head(
+    session: &mut Session,
+    stream: &Stream,
+    path_headers: &[Header],
+    request_id: &str,
+) -> pingora::Result<()> {
+    reply::respond(
+        session,
+        StatusCode::OK,
+        &headers(stream, path_headers),
+        None,
+        request_id,
+    )
+    .await
+}
+
+/// Hands the connection over. The session is of no use afterwards.
+pub(super) async fn serve(
+    session: &mut Session,
+    stream: &Stream,
+    subscription: Subscription,
+    (cursor, form): (Cursor, Form),
+    path_headers: &[Header],
+    request_id: &str,
+    fanout: &Fanout,
+) {
+    let chunked = session.req_header().version != Version::HTTP_10;
+    let head = response_head(&headers(stream, path_headers), chunked, request_id);
+    let socket = match detach::take_socket(session).await {
+        Ok(socket) => socket,
+        // The client left between its request and now.
+        Err(error) => return debug!(%error, "a stream could not be handed over"),
+    };
+    tune(&socket);
+    fanout.adopt(NewStream {
+        socket,
+        head,
+        chunked,
+        subscription,
+        cursor,
+        form,
+        heartbeat: stream.heartbeat,
+        max_age: stream.max_stream_age,
+        permit: None,
+    });
+}
+
+/// A soft reject (EDGE L3): a stream that says when to come back, why, and ends. A status would end an EventSource for ever.
+pub(super) async fn soft_reject(
+    session: &mut Session,
+    stream: &Stream,
+    path_headers: &[Header],
+    reason: &str,
+    request_id: &str,
+) -> pingora::Result<()> {
+    let mut body = Vec::new();
+    sse::push_retry(
+        &mut body,
+        Duration::from_millis(fastrand::u64(5_000..=10_000)),
+    );
+    sse::push_event(
+        &mut body,
+        Some("closing"),
+        None,
+        &format!(r#"{{"reason":"{reason}"}}"#),
+    );
+    let headers = headers(stream, path_headers);
+    reply::respond(
+        session,
+        StatusCode::OK,
+        &headers,
+        Some(body.into()),
+        request_id,
+    )
+    .await
+}
+
+/// The bytes before the first event: the response head and the prelude (EDGE E15).
+fn response_head(headers: &[Header], chunked: bool, request_id: &str) -> Vec<u8> {
+    let mut head = String::with_capacity(640);
+    head.push_str("HTTP/1.1 200 OK\r\n");
+    for (name, value) in headers {
+        // Values come from the configuration or are ours: visible ASCII.
+        let _ = write!(head, "{name}: {}\r\n", value.to_str().unwrap_or_default());
+    }
+    let date = httpdate::fmt_http_date(SystemTime::now());
+    let _ = write!(
+        head,
+        "{X_CONTENT_TYPE_OPTIONS}: nosniff\r\n{REQUEST_ID}: {request_id}\r\ndate: {date}\r\n"
+    );
+    head.push_str("connection: close\r\n");
+    if chunked {
+        head.push_str("transfer-encoding: chunked\r\n");
+    }
+    head.push_str("\r\n");
+    let mut bytes = head.into_bytes();
+    let prelude = sse::prelude(Duration::from_millis(fastrand::u64(RETRY)));
+    match chunked {
+        true => bytes.extend_from_slice(&sse::Frame::new(&prelude).chunked()),
+        false => bytes.extend_from_slice(&prelude),
+    }
+    bytes
+}
+
+/// A reader that takes nothing must not pin megabytes of kernel memory, nor live on after its host has vanished.
+fn tune(socket: &std::net::TcpStream) {
+    let socket = socket2::SockRef::from(socket);
+    let keepalive = socket2::TcpKeepalive::new()
+        .with_time(Duration::from_secs(60))
+        .with_interval(Duration::from_secs(15))
+        .with_retries(3);
+    // Each of these only narrows what a bad client can cost; a stream works without.
+    let _ = socket.set_send_buffer_size(16 * 1024);
+    let _ = socket.set_tcp_keepalive(&keepalive);
+    #[cfg(target_os = "linux")]
+    let _ = socket.set_tcp_user_timeout(Some(Duration::from_secs(30)));
+}

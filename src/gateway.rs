@@ -1,0 +1,396 @@
+//! The only wiring: checked configuration → channels, pollers, fan-out, edge; and the order of stopping.
+
+pub mod probe;
+mod publish;
+
+use std::collections::{BTreeMap, HashMap};
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use pingora::apps::{HttpServerApp, HttpServerOptions};
+use pingora::proxy::{HttpProxy, http_proxy};
+use pingora::server::configuration::ServerConf;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{error, info, warn};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::channel::hub::OpenChannel;
+use crate::channel::{Channel, ChannelKey, Hub, Shape, Spec};
+use crate::config::{self, Config, RedisServer, Source, Start, Stream, Upstream};
+use crate::diff::ArrayKeys;
+use crate::edge::{self, Edge};
+use crate::fanout::{self, Fanout};
+use crate::poller::gate::Gate;
+use crate::poller::schedule::{Bounds, Schedule};
+use crate::poller::{self, Plan, feed};
+use crate::source::http::{HttpClient, HttpSource};
+use crate::source::redis_key::RedisKeySource;
+use crate::source::redis_pubsub::PubSubFeed;
+use crate::source::redis_server::RedisClient;
+use crate::source::publish::SharedPublish;
+use crate::value::Significance;
+use publish::Publisher;
+
+/// A running gateway.
+#[derive(Debug)]
+pub struct Gateway {
+    addresses: Vec<SocketAddr>,
+    fanout: Arc<Fanout>,
+    proxy: ProxyHandle,
+    requests: TaskTracker,
+    stop: watch::Sender<bool>,
+    pollers: CancellationToken,
+    shutdown: config::Shutdown,
+}
+
+/// Why a gateway does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A port cannot be bound.
+    #[error("{address} cannot be bound: {error}")]
+    Bind {
+        /// As configured.
+        address: SocketAddr,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The system gives no threads or descriptors.
+    #[error("{0}")]
+    System(#[from] io::Error),
+    /// A client for an upstream cannot be made.
+    #[error("upstream {name}: {error}")]
+    Upstream {
+        /// The key in the file.
+        name: String,
+        /// What is wrong.
+        error: String,
+    },
+    /// A client for a Redis server cannot be made.
+    #[error("redis {name}: {error}")]
+    Redis {
+        /// The key in the file.
+        name: String,
+        /// What is wrong.
+        error: String,
+    },
+}
+
+impl Gateway {
+    /// Binds every listener, then starts everything. Must be called within a runtime, whose threads serve.
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        let bind = |listener: &config::Listener| {
+            let address = listener.address;
+            edge::accept::bind(address).map_err(|error| StartError::Bind { address, error })
+        };
+        let listeners: Vec<_> = config
+            .listeners
+            .iter()
+            .map(bind)
+            .collect::<Result<_, _>>()?;
+        let addresses = listeners
+            .iter()
+            .map(std::net::TcpListener::local_addr)
+            .collect::<Result<_, _>>()?;
+
+        let config = Arc::new(config);
+        let pollers = CancellationToken::new();
+        let sources = Arc::new(Sources::new(&config)?);
+        let hub = hub(&config, &sources, &pollers);
+        let limits = fanout::Limits {
+            queue: config.limits.queue,
+            write_stall: config.limits.write_stall,
+        };
+        let shards = std::thread::available_parallelism().map_or(1, usize::from);
+        let fanout = Arc::new(Fanout::start(shards, limits)?);
+        let publish = publisher(&config, &sources, &hub, &pollers);
+        let edge = Edge::new(
+            config.clone(),
+            hub.clone(),
+            fanout.clone(),
+            Box::new(publish),
+        );
+
+        let (stop, stopped) = watch::channel(false);
+        let requests = TaskTracker::new();
+        let mut proxy = http_proxy(&Arc::new(ServerConf::default()), edge);
+        proxy.server_options = Some(HttpServerOptions::default());
+        let proxy = Arc::new(proxy);
+        for listener in listeners {
+            tokio::spawn(edge::accept::serve(
+                listener,
+                proxy.clone(),
+                stopped.clone(),
+                requests.clone(),
+            ));
+        }
+        open_always(&config, &hub);
+        Ok(Self {
+            addresses,
+            fanout,
+            proxy: ProxyHandle(proxy),
+            requests,
+            stop,
+            pollers,
+            shutdown: config.shutdown,
+        })
+    }
+
+    /// Where it listens, in the order of the file.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// How many streams are open.
+    pub fn open_streams(&self) -> usize {
+        self.fanout.open()
+    }
+
+    /// Stops in order: accepting ends, streams end spread over the drain window while requests are answered, then
+    /// polling ends (EDGE L14). At once when there is nothing to end.
+    pub async fn stop(self) {
+        self.stop.send_replace(true);
+        self.proxy.0.http_cleanup().await;
+        let window = self.shutdown.drain;
+        let streams = self.fanout.open();
+        if streams > 0 {
+            info!(streams, ?window, "ending streams");
+        }
+        // Streams end within the window; their clients then have a moment to close.
+        let limit = window + Duration::from_secs(5);
+        let drained = tokio::time::timeout(limit, self.fanout.drain(window, self.shutdown.retry));
+        let (drained, ()) = tokio::join!(drained, edge::accept::finish(&self.requests, limit));
+        if drained.is_err() {
+            warn!(
+                left = self.fanout.open(),
+                "streams were cut at the end of the drain window"
+            );
+        }
+        self.pollers.cancel();
+    }
+}
+
+struct ProxyHandle(Arc<HttpProxy<Edge>>);
+
+impl std::fmt::Debug for ProxyHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("HttpProxy")
+    }
+}
+
+/// What sources share: one client and one gate per upstream, one client per Redis server.
+#[derive(Debug)]
+struct Sources {
+    http: BTreeMap<String, (HttpClient, Arc<Gate>)>,
+    redis: BTreeMap<String, RedisClient>,
+}
+
+impl Sources {
+    fn new(config: &Config) -> Result<Self, StartError> {
+        let http = config.upstreams.values().map(|upstream| {
+            let gate = Arc::new(gate(upstream));
+            Ok((upstream.name.clone(), (http_client(upstream)?, gate)))
+        });
+        let redis = config
+            .redis
+            .values()
+            .map(|server| Ok((server.name.clone(), redis_client(server)?)));
+        Ok(Self {
+            http: http.collect::<Result<_, StartError>>()?,
+            redis: redis.collect::<Result<_, StartError>>()?,
+        })
+    }
+}
+
+fn http_client(upstream: &Arc<Upstream>) -> Result<HttpClient, StartError> {
+    HttpClient::new(upstream.clone()).map_err(|error| StartError::Upstream {
+        name: upstream.name.clone(),
+        error: error.to_string(),
+    })
+}
+
+fn redis_client(server: &Arc<RedisServer>) -> Result<RedisClient, StartError> {
+    RedisClient::new(server.clone()).map_err(|error| StartError::Redis {
+        name: server.name.clone(),
+        error: error.to_string(),
+    })
+}
+
+fn gate(upstream: &Upstream) -> Gate {
+    let budget = upstream
+        .budget
+        .and_then(|rate| Some((NonZeroU32::new(rate.count)?, rate.per)));
+    Gate::new(upstream.max_concurrent_polls, budget)
+}
+
+fn hub(config: &Arc<Config>, sources: &Arc<Sources>, pollers: &CancellationToken) -> Arc<Hub> {
+    Arc::new_cyclic(|hub: &Weak<Hub>| {
+        let streams = config.streams.iter().map(|stream| {
+            let (stream, sources) = (stream.clone(), sources.clone());
+            let (hub, pollers) = (hub.clone(), pollers.clone());
+            let max = stream.max_channels;
+            let open: OpenChannel =
+                Box::new(move |key| open(&stream, key, &sources, &hub, &pollers));
+            (max, open)
+        });
+        Hub::new(streams.collect())
+    })
+}
+
+/// Makes a channel and starts what feeds it.
+fn open(
+    stream: &Arc<Stream>,
+    key: &ChannelKey,
+    sources: &Arc<Sources>,
+    hub: &Weak<Hub>,
+    pollers: &CancellationToken,
+) -> Arc<Channel> {
+    let channel = Arc::new(Channel::new(key.clone(), spec(stream, key)));
+    let Some(hub) = hub.upgrade() else {
+        return channel;
+    };
+    let (stream, sources, fed) = (stream.clone(), sources.clone(), channel.clone());
+    let run = move || feed_channel(stream.clone(), sources.clone(), fed.clone(), hub.clone());
+    tokio::spawn(pollers.clone().run_until_cancelled_owned(supervised(run)));
+    channel
+}
+
+/// Runs what feeds a channel; a panic of it is a bug that costs one reading, not the channel.
+async fn supervised<F: Future<Output = ()>>(run: impl Fn() -> F) {
+    while AssertUnwindSafe(run()).catch_unwind().await.is_err() {
+        error!("a poller panicked and is started again");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+async fn feed_channel(
+    stream: Arc<Stream>,
+    sources: Arc<Sources>,
+    channel: Arc<Channel>,
+    hub: Arc<Hub>,
+) {
+    let params = channel.key().params.clone();
+    let schedule = || schedule(&stream, &channel);
+    match &stream.source {
+        Source::Http(source) => {
+            let (client, gate) = &sources.http[&source.upstream.name];
+            let reader = HttpSource::new(client.clone(), source, &params);
+            poller::run(
+                reader,
+                channel.clone(),
+                hub,
+                schedule(),
+                plan(&stream, Some(gate.clone())),
+            )
+            .await;
+        }
+        Source::RedisKey(source) => {
+            let client = sources.redis[&source.server.name].clone();
+            let reader = RedisKeySource::new(client, source.clone(), &params);
+            poller::run(
+                reader,
+                channel.clone(),
+                hub,
+                schedule(),
+                plan(&stream, None),
+            )
+            .await;
+        }
+        Source::RedisPubSub(source) => {
+            let client = &sources.redis[&source.server.name];
+            let open = || PubSubFeed::new(client.clone(), source.clone(), &params);
+            feed::run(
+                open,
+                channel.clone(),
+                hub,
+                stream.select.clone(),
+                stream.linger,
+            )
+            .await;
+        }
+        Source::Publish(_) => feed::keep(channel, hub, stream.history.age).await,
+    }
+}
+
+fn spec(stream: &Stream, key: &ChannelKey) -> Spec {
+    let (current, retain) = match &stream.source {
+        Source::Http(_) | Source::RedisKey(_) => (true, false),
+        Source::RedisPubSub(_) => (false, false),
+        Source::Publish(publish) => (publish.retain, publish.retain),
+    };
+    Spec {
+        shape: Shape {
+            event: stream.event.clone(),
+            template: stream.template.clone(),
+            array_keys: ArrayKeys::new(stream.array_keys.clone()),
+            params: key.params.clone(),
+        },
+        significance: Significance::new(stream.ignore.clone(), stream.deadband.clone()),
+        history: stream.history,
+        resume: stream.resume,
+        current,
+        retain,
+        expire_after: stream.expire_after,
+    }
+}
+
+fn plan(stream: &Stream, gate: Option<Arc<Gate>>) -> Plan {
+    Plan {
+        select: stream.select.clone(),
+        always: stream.start == Start::Always,
+        linger: stream.linger,
+        keep: stream.history.age,
+        stale_after: stream.stale_after,
+        gate,
+    }
+}
+
+fn schedule(stream: &Stream, channel: &Channel) -> Schedule {
+    let adaptive = stream.adaptive.map(|adaptive| Bounds {
+        min: adaptive.min,
+        max: adaptive.max,
+    });
+    let seed = xxh3_64(format!("{} {}", stream.path, channel.key().params).as_bytes());
+    Schedule::new(stream.every, adaptive, seed)
+}
+
+/// Channels that are polled though nobody reads exist from the start.
+fn open_always(config: &Config, hub: &Hub) {
+    for (index, stream) in config.streams.iter().enumerate() {
+        if stream.start == Start::Always {
+            let key = ChannelKey {
+                stream: index,
+                params: crate::params::Params::default(),
+            };
+            if hub.open(&key).is_err() {
+                warn!(path = %stream.path, "the stream may have no channel");
+            }
+        }
+    }
+}
+
+/// What takes published messages; streams that replicas share are listened to from now on.
+fn publisher(config: &Config, sources: &Sources, hub: &Arc<Hub>, pollers: &CancellationToken) -> Publisher {
+    let mut shared = HashMap::new();
+    for (index, stream) in config.streams.iter().enumerate() {
+        if let Source::Publish(source) = &stream.source
+            && let Some(server) = &source.server
+        {
+            let client = sources.redis[&server.name].clone();
+            let sharing = SharedPublish::new(client, stream.path.as_str());
+            let awaited = Arc::<publish::Awaited>::default();
+            let (open, hub, waiting) = (sharing.clone(), hub.clone(), awaited.clone());
+            let listen = move || publish::listen(open.feed(), index, hub.clone(), waiting.clone());
+            tokio::spawn(pollers.clone().run_until_cancelled_owned(supervised(listen)));
+            shared.insert(index, (sharing, awaited));
+        }
+    }
+    Publisher::new(hub.clone(), shared)
+}

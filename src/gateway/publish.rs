@@ -1,0 +1,129 @@
+//! Takes published messages: into the channel at once, or, where replicas share them, by way of Redis.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use crate::channel::hub::Full;
+use crate::channel::{ChannelKey, EventId, Hub};
+use crate::edge::{self, PublishError};
+use crate::source::publish::{Nonce, Published, SharedFeed, SharedItem, SharedPublish};
+use crate::source::{FeedItem, Message};
+use crate::sse::EventName;
+use crate::value::Value;
+
+/// How long a message may take to Redis and back.
+const ROUND_TRIP: Duration = Duration::from_secs(5);
+
+/// What the edge hands messages to.
+#[derive(Debug)]
+pub(super) struct Publisher {
+    hub: Arc<Hub>,
+    /// By stream; a stream that is not in it is not shared.
+    shared: HashMap<usize, (SharedPublish, Arc<Awaited>)>,
+}
+
+/// Messages of our own that have not come back yet.
+pub(super) type Awaited = Mutex<HashMap<Nonce, oneshot::Sender<Result<EventId, Full>>>>;
+
+impl Publisher {
+    pub(super) fn new(hub: Arc<Hub>, shared: HashMap<usize, (SharedPublish, Arc<Awaited>)>) -> Self {
+        Self { hub, shared }
+    }
+}
+
+#[async_trait]
+impl edge::Publish for Publisher {
+    async fn publish(&self, key: ChannelKey, value: Value) -> Result<EventId, PublishError> {
+        match self.shared.get(&key.stream) {
+            None => append(&self.hub, &key, value, None).map_err(|Full| PublishError::Full),
+            Some((shared, awaited)) => share(shared, awaited, key, value).await,
+        }
+    }
+}
+
+/// Publishes through Redis and waits until the message has come back and is an event.
+async fn share(
+    shared: &SharedPublish,
+    awaited: &Awaited,
+    key: ChannelKey,
+    value: Value,
+) -> Result<EventId, PublishError> {
+    let nonce = Nonce::new();
+    let (came_back, waiting) = oneshot::channel();
+    awaited.lock().insert(nonce, came_back);
+    let _forget = Forget { awaited, nonce };
+    let message = Message { data: value, event: None };
+    let published = Published { nonce, params: key.params, message };
+    if let Err(error) = shared.publish(&published).await {
+        warn!(stream = key.stream, cause = %error.cause, "a message could not be shared");
+        return Err(PublishError::Unreachable);
+    }
+    match timeout(ROUND_TRIP, waiting).await {
+        Ok(Ok(result)) => result.map_err(|Full| PublishError::Full),
+        Ok(Err(_)) | Err(_) => Err(PublishError::Unreachable),
+    }
+}
+
+/// Whatever ends the wait, the place in the list is given back.
+struct Forget<'a> {
+    awaited: &'a Awaited,
+    nonce: Nonce,
+}
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        self.awaited.lock().remove(&self.nonce);
+    }
+}
+
+/// Listens to what all replicas publish for one stream, ours included, for as long as the process runs.
+pub(super) async fn listen(mut feed: SharedFeed, stream: usize, hub: Arc<Hub>, awaited: Arc<Awaited>) {
+    let mut down = false;
+    loop {
+        match feed.next().await {
+            SharedItem::Published(Published { nonce, params, message }) => {
+                let key = ChannelKey { stream, params };
+                let result = append(&hub, &key, message.data, message.event);
+                if result.is_err() {
+                    warn!(stream, "a shared message was dropped: too many distinct resources");
+                }
+                if let Some(publisher) = awaited.lock().remove(&nonce) {
+                    // Its publisher may have given up waiting.
+                    let _ = publisher.send(result);
+                }
+            }
+            SharedItem::Other(FeedItem::Up) => {
+                if std::mem::take(&mut down) {
+                    info!(stream, "shared messages come in again");
+                    hub.each(stream, |channel| {
+                        // What others published meanwhile is lost: nobody may resume across the gap.
+                        channel.break_history();
+                        channel.confirm();
+                    });
+                }
+            }
+            SharedItem::Other(FeedItem::Down(error)) => {
+                if !std::mem::replace(&mut down, true) {
+                    let detail = error.detail.escape_debug();
+                    warn!(stream, cause = %error.cause, %detail, "shared messages do not come in");
+                }
+                hub.each(stream, |channel| channel.stale(error.cause.as_str()));
+            }
+            SharedItem::Other(FeedItem::Refused(why)) => {
+                warn!(stream, why = %why.escape_debug(), "a shared message was dropped");
+            }
+            SharedItem::Other(FeedItem::Message(_)) => {}
+        }
+    }
+}
+
+fn append(hub: &Hub, key: &ChannelKey, value: Value, name: Option<EventName>) -> Result<EventId, Full> {
+    Ok(hub.subscribe(key)?.channel().append(value, name))
+}

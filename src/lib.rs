@@ -1,0 +1,48 @@
+//! Wellspring turns polling into push: it polls each distinct REST resource or Redis key once, however many clients
+//! watch it, and pushes what changed as Server-Sent Events. Everything else passes through to the legacy API.
+//!
+//! # The map
+//!
+//! Data enters at the top and leaves at the bottom:
+//!
+//! ```text
+//! config ─► source (http | redis | publish) ─► poller ─► value (select) ─► channel (significance, log, diff) ─► sse ─► fanout ─► client
+//!                                                                            ▲                                           ▲
+//!                                                        hub: key → channel ◄┴──────── edge (route, cors, negotiate) ────┘
+//! ```
+//!
+//! Read in this order: [`value`] (what is followed), [`diff`], [`sse`] (how it looks on the wire), [`channel`] (one writer,
+//! many cursors), [`source`] (what is read), [`poller`] (when), [`fanout`] (who gets it), [`edge`] (how they ask),
+//! [`gateway`] (the wiring), [`config`] (what the file says), `cli` (the commands).
+//!
+//! Arrows point one way. A source knows nothing of clients; the edge knows nothing of sources; `value`, `diff`, `sse`, `params` and the
+//! channel's `log` are pure. `tests/it/layers.rs` reads the `use crate::` lines against this.
+//!
+//! # What always holds
+//!
+//! - One read at a time per channel, however many readers; none while nobody wants the channel.
+//! - A client is never told that it is current when nobody can say so: an id that is not known gets the whole value.
+//! - A patch is only given to a reader that has the value before it.
+//! - Whatever a source does, its last good value stays, and streams stay open.
+//! - No byte of a source or a client becomes a field, a header, a path segment or a key by itself.
+//! - A slow reader costs a pointer into shared bytes and holds nobody up.
+//!
+//! # Where this differs from a first plan
+//!
+//! Pingora's `Server` is not used, its `HttpProxy` is: listening sockets, signals and the order of stopping are ours
+//! (`edge::accept`, [`gateway`]), because the server sleeps through its grace period and owns the accepted connections'
+//! buffers. The configuration is read by a small reader over a tree with positions instead of serde, because all
+//! problems are to be told at once. `config` uses the types of `value`, `sse` and `channel` that it parses into.
+
+pub mod channel;
+pub mod cli;
+pub mod config;
+pub mod diff;
+pub mod edge;
+pub mod fanout;
+pub mod gateway;
+pub mod params;
+pub mod poller;
+pub mod source;
+pub mod sse;
+pub mod value;

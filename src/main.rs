@@ -1,0 +1,7 @@
+//! The `wellspring` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    wellspring::cli::main()
+}

@@ -1,0 +1,274 @@
+//! When to read: one task per channel, one read at a time, while somebody wants it.
+//!
+//! The discipline of the loop: it never holds up another channel (its own task, its own deadline); it never has two
+//! reads in flight; it goes on through errors and panics of its source; whatever happened, readers are told once that
+//! the value is not confirmed any more, and once that it is again. While nobody wants the channel it reads nothing.
+
+pub mod feed;
+pub mod gate;
+pub mod schedule;
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use tokio::time::{sleep, sleep_until};
+use tracing::{debug, info, warn};
+
+use crate::channel::{Channel, Hub};
+use crate::source::{Answer, Cause, Reading, Source, SourceError};
+use crate::value::{Selector, Value};
+use gate::Gate;
+use schedule::{Outcome, Schedule};
+
+/// How a channel is polled.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What part of a reading is the value.
+    pub select: Selector,
+    /// Polls though nobody reads.
+    pub always: bool,
+    /// How long polling goes on after the last reader.
+    pub linger: Duration,
+    /// How long a channel is kept after that, for readers that resume.
+    pub keep: Duration,
+    /// A reading older than this is stale.
+    pub stale_after: Duration,
+    /// What the polls of one upstream share; Redis servers need none.
+    pub gate: Option<Arc<Gate>>,
+}
+
+/// Polls `source` into `channel` until nobody can want it any more.
+pub async fn run<S: Source>(
+    mut source: S,
+    channel: Arc<Channel>,
+    hub: Arc<Hub>,
+    mut schedule: Schedule,
+    plan: Plan,
+) {
+    let mut watched_since = Instant::now();
+    let mut due = match plan.always && channel.readers() == 0 {
+        true => {
+            let due = schedule.unhurried_start(watched_since);
+            tokio::select! {
+                () = sleep_until(due.into()) => {}
+                () = first_reader(&channel) => {}
+            }
+            Instant::now()
+        }
+        false => watched_since,
+    };
+    let mut failing: Option<Cause> = None;
+    loop {
+        if !wanted(&channel, &plan) {
+            if !rest(&channel, &hub, &plan).await {
+                return debug!(channel = %channel.key().params, "channel closed");
+            }
+            watched_since = Instant::now();
+            // A value that was confirmed less than an interval ago still stands; an older one does not.
+            if due <= watched_since {
+                channel.unsettle();
+                schedule.restart();
+            }
+        }
+        let stale_at = stale_at(&channel, watched_since, &plan);
+        tokio::select! {
+            () = sleep_until(due.into()) => {}
+            () = hint(&mut source, &plan) => {}
+            () = unwanted(&channel, &plan) => continue,
+            () = sleep_until(stale_at.into()), if failing.is_some() && stale_at > Instant::now() => {
+                mark_stale(&channel, failing.unwrap_or(Cause::Timeout), &plan);
+                continue;
+            }
+        }
+        let began = Instant::now();
+        let (outcome, not_before) = match read_once(&mut source, &channel, watched_since, &plan)
+            .await
+        {
+            Ok((outcome, not_before)) => {
+                if failing.take().is_some() {
+                    info!(stream = channel.key().stream, channel = %channel.key().params, "source answers again");
+                }
+                (outcome, not_before)
+            }
+            Err(error) => {
+                tell_failure(&channel, &error, failing.is_none(), &plan);
+                failing = Some(error.cause);
+                (Outcome::Failed, error.retry_after)
+            }
+        };
+        due = schedule.next(began, Instant::now(), outcome, not_before);
+    }
+}
+
+/// Reads once and tells the channel what came. Readers are told if it takes too long, while it goes on.
+async fn read_once<S: Source>(
+    source: &mut S,
+    channel: &Channel,
+    watched_since: Instant,
+    plan: &Plan,
+) -> Result<(Outcome, Option<Duration>), SourceError> {
+    // Boxed: a read's state is large, and there is none between reads.
+    let mut read = Box::pin(guarded_read(source, plan.gate.as_deref()));
+    let result = loop {
+        let stale_at = stale_at(channel, watched_since, plan);
+        tokio::select! {
+            result = &mut read => break result,
+            () = sleep_until(stale_at.into()), if stale_at > Instant::now() => {
+                mark_stale(channel, Cause::Timeout, plan);
+            }
+        }
+    };
+    drop(read);
+    let Answer {
+        reading,
+        not_before,
+    } = result?;
+    let outcome = match reading {
+        Reading::NotModified | Reading::Unchanged => {
+            channel.confirm();
+            Outcome::Unchanged
+        }
+        Reading::Absent if channel.vanish() => Outcome::Changed,
+        Reading::Absent => Outcome::Unchanged,
+        Reading::Value(value) => {
+            // "Unchanged" must not stand for a reading that was no value.
+            let value = select(&plan.select, &value).inspect_err(|_| source.forget())?;
+            match channel.observe(value) {
+                true => Outcome::Changed,
+                false => Outcome::Unchanged,
+            }
+        }
+    };
+    Ok((outcome, not_before))
+}
+
+/// A read that has passed the gate, and whose panic is its failure.
+async fn guarded_read<S: Source>(
+    source: &mut S,
+    gate: Option<&Gate>,
+) -> Result<Answer, SourceError> {
+    let pass = match gate {
+        Some(gate) => {
+            let open = |gate::Open(cause)| {
+                SourceError::new(cause, "not tried: the upstream failed many times in a row")
+            };
+            Some(gate.pass().await.map_err(open)?)
+        }
+        None => None,
+    };
+    let result = AssertUnwindSafe(source.read()).catch_unwind().await;
+    let result = result.unwrap_or_else(|_| {
+        Err(SourceError::new(
+            Cause::Malformed,
+            "the reader panicked: this is a bug",
+        ))
+    });
+    if let Some(gate) = gate {
+        gate.report(result.as_ref().err().map(|error| error.cause));
+    }
+    drop(pass);
+    result
+}
+
+fn select(selector: &Selector, value: &Value) -> Result<Value, SourceError> {
+    if selector.is_root() {
+        return Ok(value.clone());
+    }
+    selector
+        .select(value)
+        .map_err(|malformed| SourceError::new(Cause::Malformed, malformed.to_string()))
+}
+
+fn tell_failure(channel: &Channel, error: &SourceError, first: bool, plan: &Plan) {
+    let (stream, cause, detail) = (
+        channel.key().stream,
+        error.cause,
+        error.detail.escape_debug(),
+    );
+    // Once in words that everybody sees; a source that stays away would fill the log.
+    match first {
+        true => warn!(stream, channel = %channel.key().params, %cause, %detail, "source failed"),
+        false => {
+            debug!(stream, channel = %channel.key().params, %cause, %detail, "source still fails")
+        }
+    }
+    mark_stale(channel, error.cause, plan);
+}
+
+/// Tells readers that the value is not confirmed any more, if that is so by now; else lets newcomers have it.
+fn mark_stale(channel: &Channel, cause: Cause, plan: &Plan) {
+    // Without anything to keep serving there is nothing to wait for.
+    match channel.confirmed_at() {
+        Some(at) if at + plan.stale_after > Instant::now() => channel.settle(),
+        _ => channel.stale(cause.as_str()),
+    }
+}
+
+/// When silence of the source is to be told.
+fn stale_at(channel: &Channel, watched_since: Instant, plan: &Plan) -> Instant {
+    channel
+        .confirmed_at()
+        .map_or(watched_since, |at| at.max(watched_since))
+        + plan.stale_after
+}
+
+fn wanted(channel: &Channel, plan: &Plan) -> bool {
+    plan.always || channel.wanted(plan.linger)
+}
+
+/// Completes when nobody wants the channel any more.
+async fn unwanted(channel: &Channel, plan: &Plan) {
+    match plan.always {
+        true => std::future::pending().await,
+        false => feed::unwanted(channel, plan.linger).await,
+    }
+}
+
+/// Waits while nobody wants the channel. Returns whether somebody does; `false`: it has left the hub.
+async fn rest(channel: &Arc<Channel>, hub: &Hub, plan: &Plan) -> bool {
+    debug!(channel = %channel.key().params, "nobody reads: polling rests");
+    loop {
+        let changed = channel.demand_changed();
+        tokio::pin!(changed);
+        changed.as_mut().enable();
+        if channel.readers() > 0 {
+            return true;
+        }
+        tokio::select! {
+            () = changed => {}
+            () = sleep(plan.keep) => {
+                if hub.remove_unread(channel) {
+                    return false;
+                }
+            }
+        }
+    }
+}
+
+async fn first_reader(channel: &Channel) {
+    loop {
+        let changed = channel.demand_changed();
+        tokio::pin!(changed);
+        changed.as_mut().enable();
+        if channel.readers() > 0 {
+            return;
+        }
+        changed.await;
+    }
+}
+
+/// Completes when another look is worth it before its time.
+async fn hint<S: Source>(source: &mut S, plan: &Plan) {
+    let recovered = async {
+        match &plan.gate {
+            Some(gate) => gate.recovered().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = recovered => {}
+        () = source.hint() => {}
+    }
+}

@@ -1,0 +1,98 @@
+//! Listening instead of reading: one task per channel that is fed by messages, while somebody wants it.
+//!
+//! A feed has no current value, and nobody knows what happened while it was not listening. So whenever it begins to listen anew,
+//! ids from before mean nothing any more.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::sleep_until;
+use tracing::{debug, info, warn};
+
+use crate::channel::{Channel, Hub};
+use crate::source::{Feed, FeedItem};
+use crate::value::Selector;
+
+/// Listens with feeds that `open` makes into `channel` until nobody wants it any more.
+pub async fn run<F: Feed>(
+    open: impl Fn() -> F,
+    channel: Arc<Channel>,
+    hub: Arc<Hub>,
+    select: Selector,
+    linger: Duration,
+) {
+    loop {
+        listen(open(), &channel, &select, linger).await;
+        if hub.remove_unread(&channel) {
+            return debug!(channel = %channel.key().params, "channel closed");
+        }
+        // Somebody came at the last moment.
+        channel.break_history();
+    }
+}
+
+async fn listen<F: Feed>(mut feed: F, channel: &Channel, select: &Selector, linger: Duration) {
+    let mut down = false;
+    let stream = channel.key().stream;
+    loop {
+        let item = tokio::select! {
+            item = feed.next() => item,
+            () = unwanted(channel, linger) => return,
+        };
+        match item {
+            FeedItem::Up => {
+                if std::mem::take(&mut down) {
+                    channel.break_history();
+                    info!(stream, channel = %channel.key().params, "listening again");
+                }
+                channel.confirm();
+            }
+            FeedItem::Message(message) => match select.select(&message.data) {
+                Ok(data) => drop(channel.append(data, message.event)),
+                Err(error) => warn!(stream, %error, "a message was dropped"),
+            },
+            FeedItem::Refused(why) => {
+                warn!(stream, why = %why.escape_debug(), "a message was dropped")
+            }
+            FeedItem::Down(error) => {
+                if !std::mem::replace(&mut down, true) {
+                    warn!(stream, cause = %error.cause, detail = %error.detail.escape_debug(), "not listening");
+                }
+                channel.stale(error.cause.as_str());
+            }
+        }
+    }
+}
+
+/// Completes when nobody has wanted the channel for `linger`.
+pub(super) async fn unwanted(channel: &Channel, linger: Duration) {
+    loop {
+        let changed = channel.demand_changed();
+        tokio::pin!(changed);
+        changed.as_mut().enable();
+        if !channel.wanted(linger) {
+            return;
+        }
+        match channel.unread_since() {
+            Some(left) => {
+                tokio::select! {
+                    () = changed => {}
+                    () = sleep_until((left + linger).into()) => {}
+                }
+            }
+            None => changed.await,
+        }
+    }
+}
+
+/// Drops a channel that nobody feeds by itself, such as one that is published to, when it has been unread for `age` and
+/// nothing in it is worth keeping.
+pub async fn keep(channel: Arc<Channel>, hub: Arc<Hub>, age: Duration) {
+    loop {
+        unwanted(&channel, age).await;
+        if !channel.retains() && hub.remove_unread(&channel) {
+            return;
+        }
+        channel.demand_changed().await;
+    }
+}

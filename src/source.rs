@@ -1,0 +1,148 @@
+//! What is read: one file a kind. A source gives readings and knows nothing of clients, channels or the edge.
+
+pub mod http;
+pub mod publish;
+pub mod redis_key;
+pub mod redis_pubsub;
+pub mod redis_server;
+
+use std::fmt;
+use std::future::Future;
+use std::time::Duration;
+
+use crate::value::Value;
+
+/// Something whose current value can be read again and again.
+pub trait Source: Send + 'static {
+    /// Takes one reading. `&mut`, so that a source can keep its validators (EDGE U14).
+    ///
+    /// Cancel-safe: a dropped future leaves the source usable. It ends by itself within the source's own deadline.
+    fn read(&mut self) -> impl Future<Output = Result<Answer, SourceError>> + Send;
+
+    /// The last value could not be used, so it is not what later readings are compared with: the next one tells it again.
+    fn forget(&mut self) {}
+
+    /// Completes when a reading is worth taking before its time, such as when the server came back. May never complete.
+    fn hint(&mut self) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
+}
+
+/// What one reading gave.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The reading itself.
+    pub reading: Reading,
+    /// The source asks not to be read again before this time has passed (`max-age`, `X-Poll-Interval`). Lengthens only.
+    pub not_before: Option<Duration>,
+}
+
+/// The reading itself.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reading {
+    /// The source said that nothing changed (304).
+    NotModified,
+    /// The bytes are those of the last reading.
+    Unchanged,
+    /// The resource or key does not exist.
+    Absent,
+    /// A value, not yet selected from.
+    Value(Value),
+}
+
+/// Something that tells by itself when something happens, and has no current value.
+pub trait Feed: Send + 'static {
+    /// Waits for the next item. Cancel-safe. Reconnects by itself, without end.
+    fn next(&mut self) -> impl Future<Output = FeedItem> + Send;
+}
+
+/// What a feed tells.
+#[derive(Clone, Debug)]
+pub enum FeedItem {
+    /// Listening, for the first time or again: messages of the gap are lost.
+    Up,
+    /// A message for clients.
+    Message(Message),
+    /// A message that cannot be delivered; it was dropped. The text is for the log.
+    Refused(String),
+    /// Not listening any more.
+    Down(SourceError),
+}
+
+/// One message of a feed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Message {
+    /// What clients get.
+    pub data: Value,
+    /// The SSE event name that the message asks for; matches EDGE E6.
+    pub event: Option<crate::sse::EventName>,
+}
+
+/// Why a reading failed. The cause is what clients are told (EDGE U19); the detail is for the log alone.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{cause}: {detail}")]
+pub struct SourceError {
+    /// The class that clients are told.
+    pub cause: Cause,
+    /// What happened, for operators. Holds no secret; may hold upstream text, so it is logged escaped.
+    pub detail: String,
+    /// The source asks to be left alone for so long (`Retry-After`, EDGE U15).
+    pub retry_after: Option<Duration>,
+}
+
+impl SourceError {
+    /// An error without a wish for when to try again.
+    pub fn new(cause: Cause, detail: impl Into<String>) -> Self {
+        Self {
+            cause,
+            detail: detail.into(),
+            retry_after: None,
+        }
+    }
+}
+
+/// Cause classes of CONTRACT.md §3.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// A deadline passed.
+    Timeout,
+    /// No connection.
+    Connect,
+    /// The TLS handshake failed.
+    Tls,
+    /// A status that is not a success.
+    Status,
+    /// More bytes than allowed.
+    TooLarge,
+    /// Not the format that it should have.
+    Malformed,
+    /// Redis answered with an error, or went away.
+    Redis,
+    /// 401, 403, NOAUTH, NOPERM.
+    Unauthorized,
+    /// 429, or 503 with Retry-After.
+    RateLimited,
+}
+
+impl Cause {
+    /// As it is written on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Timeout => "timeout",
+            Self::Connect => "connect",
+            Self::Tls => "tls",
+            Self::Status => "status",
+            Self::TooLarge => "too-large",
+            Self::Malformed => "malformed",
+            Self::Redis => "redis",
+            Self::Unauthorized => "unauthorized",
+            Self::RateLimited => "rate-limited",
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

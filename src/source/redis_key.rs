@@ -1,0 +1,111 @@
+//! Reads a Redis key.
+
+mod reply;
+
+use std::sync::Arc;
+
+use redis::Cmd;
+
+use super::redis_server::{Commands, RedisClient};
+use super::{Answer, Reading, Source, SourceError};
+use crate::config;
+use crate::config::{RedisFormat, RedisShape};
+use crate::params::{Escape, Params};
+use crate::value::{Malformed, Value};
+
+/// One key of a Redis server: one read command a reading (EDGE R1), no write, no script (EDGE R4).
+#[derive(Debug)]
+pub struct RedisKeySource {
+    client: RedisClient,
+    command: Cmd,
+    shape: RedisShape,
+    format: RedisFormat,
+    /// Kept from the first reading on, so that the connection is kept as well.
+    commands: Option<Arc<Commands>>,
+    /// The connection of the last reading, whether it succeeded or not.
+    generation: Option<u64>,
+    /// Of the last value that was read.
+    fingerprint: Option<u128>,
+}
+
+impl RedisKeySource {
+    /// The key is `spec.key` with `params` in their places. Connects to nothing yet.
+    #[expect(clippy::needless_pass_by_value, reason = "a source owns its part of the configuration")]
+    pub fn new(client: RedisClient, spec: config::RedisKeySource, params: &Params) -> Self {
+        Self {
+            client,
+            command: command(spec.shape, &spec.key.render(params, Escape::Verbatim)),
+            shape: spec.shape,
+            format: spec.format,
+            commands: None,
+            generation: None,
+            fingerprint: None,
+        }
+    }
+
+    fn connection(&mut self) -> Arc<Commands> {
+        let commands = self.commands.get_or_insert_with(|| self.client.commands());
+        commands.clone()
+    }
+}
+
+impl Source for RedisKeySource {
+    async fn read(&mut self) -> Result<Answer, SourceError> {
+        let commands = self.connection();
+        let line = commands.line().await?;
+        let answer = line.run(&self.command).await;
+        self.generation = Some(line.generation);
+        let Some(content) = reply::content(self.shape, answer?)? else {
+            self.fingerprint = None;
+            return Ok(answered(Reading::Absent));
+        };
+        let fingerprint = content.fingerprint();
+        if self.fingerprint == Some(fingerprint) {
+            return Ok(answered(Reading::Unchanged));
+        }
+        let value = content.value(self.format)?;
+        self.fingerprint = Some(fingerprint);
+        Ok(answered(Reading::Value(value)))
+    }
+
+    /// Completes when the server is back on a connection that no reading was taken on (EDGE R6).
+    async fn hint(&mut self) {
+        let commands = self.connection();
+        commands.line_other_than(self.generation).await;
+    }
+}
+
+/// Reads a string, or a message, as `format` says.
+pub(super) fn read(bytes: &[u8], format: RedisFormat) -> Result<Value, Malformed> {
+    match format {
+        RedisFormat::Auto => Value::parse_auto(bytes),
+        RedisFormat::Json => Value::parse_json(bytes),
+        RedisFormat::Text => Value::parse_text(bytes),
+    }
+}
+
+fn command(shape: RedisShape, key: &str) -> Cmd {
+    let mut command = redis::cmd(match shape {
+        RedisShape::String => "GET",
+        RedisShape::Hash => "HGETALL",
+        RedisShape::List => "LRANGE",
+        RedisShape::Set => "SMEMBERS",
+        RedisShape::SortedSet => "ZRANGE",
+        RedisShape::Json => "JSON.GET",
+    });
+    command.arg(key);
+    match shape {
+        RedisShape::List => command.arg(0).arg(-1),
+        RedisShape::SortedSet => command.arg(0).arg(-1).arg("WITHSCORES"),
+        RedisShape::Json => command.arg("."),
+        RedisShape::String | RedisShape::Hash | RedisShape::Set => &mut command,
+    };
+    command
+}
+
+fn answered(reading: Reading) -> Answer {
+    Answer { reading, not_before: None }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,114 @@
+//! The connection for commands of one server.
+
+use std::fmt;
+use std::sync::Arc;
+
+use redis::Cmd;
+use redis::aio::MultiplexedConnection;
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::dial::{Dialed, Dialer};
+use super::fault;
+use super::supervise::{Tenant, supervise};
+use crate::source::{Cause, SourceError};
+
+/// Runs commands. Closed with the last holder.
+pub(in crate::source) struct Commands {
+    state: watch::Receiver<State>,
+    _supervisor: AbortOnDropHandle<()>,
+}
+
+/// Which connection of a server's it is: 1 for the first one that answered, and so on.
+pub(in crate::source) type Generation = u64;
+
+/// A connection that answered when it was taken.
+pub(in crate::source) struct Line {
+    connection: MultiplexedConnection,
+    pub(in crate::source) generation: Generation,
+}
+
+#[derive(Clone)]
+enum State {
+    /// For the first time: worth waiting for.
+    Connecting,
+    Up(MultiplexedConnection, Generation),
+    Down(SourceError),
+}
+
+impl Commands {
+    pub(super) fn start(dialer: Arc<Dialer>) -> Self {
+        let (teller, state) = watch::channel(State::Connecting);
+        let tenant = Teller { state: teller, generation: 0 };
+        let supervisor = tokio::spawn(async move {
+            supervise(dialer, tenant).await;
+        });
+        Self {
+            state,
+            _supervisor: AbortOnDropHandle::new(supervisor),
+        }
+    }
+
+    /// The connection, or why there is none. Waits only for the first attempt to connect, which has a deadline.
+    pub(in crate::source) async fn line(&self) -> Result<Line, SourceError> {
+        let mut state = self.state.clone();
+        let known = state.wait_for(|state| !matches!(state, State::Connecting)).await;
+        match known.as_deref() {
+            Ok(State::Up(connection, generation)) => Ok(Line {
+                connection: connection.clone(),
+                generation: *generation,
+            }),
+            Ok(State::Down(error)) => Err(error.clone()),
+            Ok(State::Connecting) | Err(_) => Err(SourceError::new(Cause::Redis, "the gateway is stopping")),
+        }
+    }
+
+    /// Completes when there is a connection that is not the one of generation `seen`. May never complete.
+    pub(in crate::source) async fn line_other_than(&self, seen: Option<Generation>) {
+        let mut state = self.state.clone();
+        let news = |state: &State| matches!(state, State::Up(_, generation) if Some(*generation) != seen);
+        if state.wait_for(news).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl fmt::Debug for Commands {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Commands").finish_non_exhaustive()
+    }
+}
+
+impl Line {
+    /// Runs one command. An error reply is an error.
+    pub(in crate::source) async fn run(&self, command: &Cmd) -> Result<redis::Value, SourceError> {
+        let answer = self.connection.clone().send_packed_command(command).await;
+        answer
+            .and_then(redis::Value::extract_error)
+            .map_err(|error| fault::of_command(&error))
+    }
+}
+
+struct Teller {
+    state: watch::Sender<State>,
+    generation: Generation,
+}
+
+impl Tenant for Teller {
+    async fn dial(&self, dialer: &Dialer) -> Result<Dialed, SourceError> {
+        dialer.dial().await
+    }
+
+    fn up(&mut self, connection: &MultiplexedConnection) {
+        self.generation += 1;
+        self.state.send_replace(State::Up(connection.clone(), self.generation));
+    }
+
+    async fn work(&mut self, _connection: MultiplexedConnection) -> SourceError {
+        std::future::pending().await
+    }
+
+    fn down(&mut self, error: SourceError) {
+        self.state.send_replace(State::Down(error));
+    }
+}

@@ -1,0 +1,54 @@
+//! What went wrong with Redis, as a cause class for clients and a sentence for the log (EDGE R5, U19).
+
+use redis::{ErrorKind, RedisError, ServerErrorKind};
+
+use super::framer::TOO_LARGE;
+use crate::source::{Cause, SourceError};
+
+/// Of a command, or of a subscription.
+pub(super) fn of_command(error: &RedisError) -> SourceError {
+    let detail = match cause(error) {
+        Cause::Timeout => "the redis server did not answer in time".to_owned(),
+        Cause::TooLarge => "the reply is larger than 1 MiB or has more than 100,000 elements".to_owned(),
+        _ if error.is_connection_dropped() => "the connection to the redis server was lost".to_owned(),
+        _ => format!("redis: {error}"),
+    };
+    SourceError::new(cause(error), detail)
+}
+
+/// Of HELLO, AUTH and SELECT. A server may quote these commands in its answer, and they hold the password, so of
+/// its answer only the code is told (EDGE R7).
+pub(super) fn at_login(error: &RedisError) -> SourceError {
+    let detail = match (error.kind(), error.code()) {
+        (ErrorKind::RESP3NotSupported, _) => "pub/sub needs Redis 6 or newer".to_owned(),
+        (ErrorKind::AuthenticationFailed, _) => "the redis server refused user and password".to_owned(),
+        (_, Some(code)) => format!("the redis server refused the login: {code}"),
+        _ => format!("login at the redis server failed: {}", error.category()),
+    };
+    SourceError::new(cause(error), detail)
+}
+
+/// Whether the server reads its data set: it is there and yet of no use.
+pub(super) fn is_loading(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::BusyLoading)
+}
+
+/// The user may not use the command, key or channel.
+pub(super) fn is_forbidden(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm)
+}
+
+/// The server answered, if with an error.
+pub(super) fn is_answer(error: &RedisError) -> bool {
+    error.code().is_some()
+}
+
+fn cause(error: &RedisError) -> Cause {
+    match error.code() {
+        Some("NOPERM" | "NOAUTH" | "WRONGPASS") => Cause::Unauthorized,
+        Some(TOO_LARGE) => Cause::TooLarge,
+        _ if error.kind() == ErrorKind::AuthenticationFailed => Cause::Unauthorized,
+        _ if error.is_timeout() => Cause::Timeout,
+        _ => Cause::Redis,
+    }
+}

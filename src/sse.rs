@@ -1,0 +1,162 @@
+//! Fields to bytes: the event-stream format (WHATWG HTML, "Server-sent events"). Pure, cannot fail, cannot be injected.
+//!
+//! A [`Frame`] is what one event puts on the wire, made once and shared by every connection. It is finished: it carries
+//! the HTTP/1.1 chunk framing (RFC 9112 §7.1) around the event, so that sending it is one write of shared bytes.
+//!
+//! What makes injection impossible: names are [`EventName`]s and ids are [`EventId`](crate::channel::EventId)s, whose
+//! alphabets hold no control character, and text is split at every line break before it becomes `data` (EDGE E3).
+
+pub mod parser;
+
+use std::fmt;
+use std::ops::Range;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+/// The event name: 1 to 64 of `[A-Za-z0-9._-]` (EDGE E6).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct EventName(Box<str>);
+
+impl EventName {
+    /// Takes `name` when it is one; the error says what a name is.
+    pub fn parse(name: &str) -> Result<Self, String> {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+        match name.len() {
+            1..=64 if name.bytes().all(allowed) => Ok(Self(name.into())),
+            _ => Err("an event name is 1 to 64 of A-Z a-z 0-9 . _ -".into()),
+        }
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for EventName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Bytes ready for the wire, cheap to clone: one or more whole events, framed as one HTTP/1.1 chunk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    chunk: Bytes,
+    payload: Range<u32>,
+}
+
+/// The last chunk: ends an HTTP/1.1 body cleanly (RFC 9112 §7.1).
+pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// A comment: keeps the connection in use and alters no event state (EDGE E11).
+pub const HEARTBEAT: &[u8] = b":\n\n";
+
+impl Frame {
+    /// Frames whole events as one chunk.
+    pub fn new(payload: &[u8]) -> Self {
+        let size = format!("{:x}\r\n", payload.len());
+        let mut chunk = Vec::with_capacity(size.len() + payload.len() + 2);
+        chunk.extend_from_slice(size.as_bytes());
+        chunk.extend_from_slice(payload);
+        chunk.extend_from_slice(b"\r\n");
+        let start = size.len() as u32;
+        Self {
+            chunk: chunk.into(),
+            payload: start..start + payload.len() as u32,
+        }
+    }
+
+    /// With chunk framing, for HTTP/1.1.
+    pub fn chunked(&self) -> Bytes {
+        self.chunk.clone()
+    }
+
+    /// Without framing, for HTTP/1.0 and HTTP/2.
+    pub fn payload(&self) -> Bytes {
+        self.chunk
+            .slice(self.payload.start as usize..self.payload.end as usize)
+    }
+
+    /// Bytes on an HTTP/1.1 wire.
+    pub fn len(&self) -> usize {
+        self.chunk.len()
+    }
+
+    /// Whether there are no events in it.
+    pub fn is_empty(&self) -> bool {
+        self.payload.is_empty()
+    }
+
+    /// Several frames as one, so that what one wake-up finds leaves in one write (EDGE E17).
+    pub fn join(frames: &[Self]) -> Self {
+        match frames {
+            [one] => one.clone(),
+            many => {
+                let mut payload = Vec::with_capacity(many.iter().map(Self::len).sum());
+                many.iter()
+                    .for_each(|frame| payload.extend_from_slice(&frame.payload()));
+                Self::new(&payload)
+            }
+        }
+    }
+}
+
+/// Appends one event. Every line break of `data` begins a new `data` line; an `id` never goes without data (EDGE E9, E10).
+pub fn push_event(out: &mut Vec<u8>, event: Option<&str>, id: Option<&str>, data: &str) {
+    if let Some(name) = event {
+        push_field(out, "event", name);
+    }
+    if let Some(id) = id {
+        push_field(out, "id", id);
+    }
+    for line in lines(data) {
+        push_field(out, "data", line);
+    }
+    out.push(b'\n');
+}
+
+/// Appends a `retry` field, which is an event block of its own when nothing follows but a blank line (EDGE E8).
+pub fn push_retry(out: &mut Vec<u8>, retry: Duration) {
+    push_field(out, "retry", &retry.as_millis().to_string());
+}
+
+/// What a stream begins with, before any upstream answer: how long to wait before reconnecting, and a comment (EDGE E15).
+pub fn prelude(retry: Duration) -> Vec<u8> {
+    let mut out = Vec::with_capacity(32);
+    push_retry(&mut out, retry);
+    out.extend_from_slice(b":\n\n");
+    out
+}
+
+fn push_field(out: &mut Vec<u8>, name: &str, value: &str) {
+    // Exactly one space: a value that begins with a space keeps it (EDGE E5).
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value.as_bytes());
+    out.push(b'\n');
+}
+
+/// Splits at CRLF, CR and LF alike; always gives at least one line.
+fn lines(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let current = rest?;
+        match current.find(['\r', '\n']) {
+            None => {
+                rest = None;
+                Some(current)
+            }
+            Some(at) => {
+                let after = if current[at..].starts_with("\r\n") {
+                    at + 2
+                } else {
+                    at + 1
+                };
+                rest = Some(&current[after..]);
+                Some(&current[..at])
+            }
+        }
+    })
+}

@@ -1,0 +1,258 @@
+//! The binary itself: commands, exit codes, files (CONTRACT §1).
+
+#![expect(clippy::expect_used, reason = "a test says what it expects")]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+fn wellspring(args: &[&str]) -> Output {
+    command(args).output().expect("runs")
+}
+
+fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wellspring"));
+    command
+        .args(args)
+        .current_dir(ROOT)
+        .env_remove("WELLSPRING_CONFIG")
+        .env_remove("WELLSPRING_LOG");
+    command
+}
+
+fn files(folder: &str, ending: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![Path::new(ROOT).join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("a folder") {
+            let path = entry.expect("readable").path();
+            match path.is_dir() {
+                true => folders.push(path),
+                false if path.to_string_lossy().ends_with(ending) => found.push(path),
+                false => {}
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+fn relative(path: &Path) -> String {
+    path.strip_prefix(ROOT)
+        .expect("in the project")
+        .display()
+        .to_string()
+}
+
+#[test]
+fn every_shipped_file_is_accepted() {
+    let mut files = files("config", ".yaml");
+    files.extend(self::files("tests/config/ok", ".yaml"));
+    let examples = self::files("examples", "wellspring.yaml");
+    assert!(
+        examples.len() >= 6 && files.len() >= 4,
+        "found {} and {}",
+        examples.len(),
+        files.len()
+    );
+    for file in files.iter().chain(&examples) {
+        let output = wellspring(&["check", &relative(file)]);
+        assert_eq!(
+            output.status.code(),
+            Some(0),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        assert_eq!(
+            String::from_utf8_lossy(&output.stdout),
+            format!("{}: ok\n", relative(file))
+        );
+    }
+}
+
+#[test]
+fn every_bad_file_is_refused_with_every_problem() {
+    let files = files("tests/config/bad", ".yaml");
+    assert!(files.len() > 20, "found {}", files.len());
+    for file in files {
+        let output = wellspring(&["check", &relative(&file)]);
+        let expected = fs::read_to_string(file.with_extension("expect")).expect("an expectation");
+        assert_eq!(
+            String::from_utf8_lossy(&output.stderr),
+            expected,
+            "{}",
+            file.display()
+        );
+        assert_eq!(output.status.code(), Some(78), "{}", file.display());
+        let run = wellspring(&["run", "--config", &relative(&file)]);
+        assert_eq!(run.status.code(), Some(78), "{}", file.display());
+    }
+}
+
+#[test]
+fn wrong_usage_is_64_and_a_missing_file_78() {
+    assert_eq!(wellspring(&["fly"]).status.code(), Some(64));
+    assert_eq!(wellspring(&["check"]).status.code(), Some(64));
+    assert_eq!(
+        wellspring(&["--log-level", "a=b=c", "schema"])
+            .status
+            .code(),
+        Some(64)
+    );
+    let missing = wellspring(&["check", "no/such.yaml"]);
+    assert_eq!(missing.status.code(), Some(78));
+    assert!(String::from_utf8_lossy(&missing.stderr).starts_with("no/such.yaml:1:1: "));
+    assert_eq!(
+        wellspring(&["run", "--config", "no/such.yaml"])
+            .status
+            .code(),
+        Some(78)
+    );
+    let help = wellspring(&["--help"]);
+    assert_eq!(help.status.code(), Some(0));
+    assert!(String::from_utf8_lossy(&help.stdout).contains("Examples:"));
+    assert_eq!(
+        wellspring(&["--version"]).stdout,
+        format!("wellspring {}\n", env!("CARGO_PKG_VERSION")).as_bytes()
+    );
+}
+
+#[test]
+fn the_schema_is_json() {
+    let output = wellspring(&["schema"]);
+    let schema: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(
+        schema["$schema"],
+        "https://json-schema.org/draft/2020-12/schema"
+    );
+    assert_eq!(schema["additionalProperties"], false);
+}
+
+#[test]
+fn a_port_that_is_taken_is_69() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("wellspring.yaml");
+    let address = taken.local_addr().expect("bound");
+    fs::write(&file, format!("listeners: [{{address: \"{address}\"}}]\nstreams: [{{path: /a, publish: {{path: /p}}}}]\n")).expect("written");
+    let output = wellspring(&["run", "--config", file.to_str().expect("a name")]);
+    assert_eq!(
+        output.status.code(),
+        Some(69),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// A running binary; killed by `Drop`.
+struct Running {
+    child: Child,
+    address: String,
+}
+
+impl Running {
+    fn start(folder: &Path, file: &str) -> Self {
+        fs::write(folder.join("wellspring.yaml"), file).expect("written");
+        let mut child = command(&["run"])
+            .current_dir(folder)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("starts");
+        let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
+        let address = loop {
+            let line = lines.next().expect("a listening line").expect("text");
+            if let Some((_, address)) = line.split_once("address=") {
+                break address.trim().to_owned();
+            }
+        };
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { child, address }
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args([signal, &pid])
+                .status()
+                .expect("kill runs")
+                .success()
+        );
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+const PUBLISH: &str = "listeners: [{address: \"127.0.0.1:0\"}]\nstreams: [{path: /a, publish: {path: /p}}]\nshutdown: {drain: 1s}\n";
+
+#[test]
+fn run_finds_its_file_serves_and_stops_cleanly() {
+    for signal in ["-TERM", "-INT"] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut running = Running::start(folder.path(), PUBLISH);
+        let mut stream = TcpStream::connect(&running.address).expect("connects");
+        stream
+            .write_all(b"GET /a HTTP/1.1\r\nhost: x\r\naccept: text/event-stream\r\n\r\n")
+            .expect("sent");
+        let mut reader = BufReader::new(stream);
+        let mut line = String::new();
+        while !line.starts_with("retry: ") {
+            line.clear();
+            assert!(reader.read_line(&mut line).expect("text") > 0);
+        }
+        running.signal(signal);
+        let mut rest = String::new();
+        reader.read_to_string(&mut rest).expect("a clean end");
+        assert!(
+            rest.contains("event: closing\ndata: {\"reason\":\"drain\"}\n\n")
+                && rest.ends_with("0\r\n\r\n"),
+            "{rest}"
+        );
+        assert_eq!(
+            running.child.wait().expect("ends").code(),
+            Some(0),
+            "{signal}"
+        );
+    }
+}
+
+#[test]
+fn a_second_interrupt_ends_at_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut running = Running::start(folder.path(), &PUBLISH.replace("1s", "10m"));
+    let mut streams = Vec::new();
+    for _ in 0..5 {
+        let mut stream = TcpStream::connect(&running.address).expect("connects");
+        stream
+            .write_all(b"GET /a HTTP/1.1\r\nhost: x\r\naccept: text/event-stream\r\n\r\n")
+            .expect("sent");
+        let mut begin = [0; 1];
+        stream.read_exact(&mut begin).expect("an answer");
+        streams.push(stream);
+    }
+    running.signal("-INT");
+    // The first stream of the window ends at once: by then the first signal has been seen.
+    let mut all = Vec::new();
+    for stream in &mut streams {
+        stream.set_nonblocking(true).expect("a socket");
+    }
+    'seen: loop {
+        for stream in &mut streams {
+            let _ = stream.read_to_end(&mut all);
+            if String::from_utf8_lossy(&all).contains("closing") {
+                break 'seen;
+            }
+        }
+    }
+    running.signal("-INT");
+    assert_eq!(running.child.wait().expect("ends").code(), Some(0));
+}

@@ -1,0 +1,73 @@
+//! Stopping: EDGE L14.
+
+use std::time::{Duration, Instant};
+
+use super::support::client::EventSource;
+use super::support::gateway::TestGateway;
+use super::support::soon;
+use super::support::upstream::{TestUpstream, json};
+use wellspring::sse::parser::Item;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_end_spread_over_the_window_each_with_its_own_retry() {
+    let upstream = TestUpstream::saying(json("1")).await;
+    let gateway =
+        TestGateway::polling(&upstream.url(), "shutdown: {drain: 2s, retry: [1s, 30s]}\n");
+    let address = gateway.address;
+    let mut streams = Vec::new();
+    for _ in 0..20 {
+        let mut stream = EventSource::open(address, "/value").await;
+        stream.event().await;
+        streams.push(stream);
+    }
+    let began = Instant::now();
+    let stopped = tokio::spawn(gateway.gateway.stop());
+    let ends = streams.into_iter().map(|mut stream| async move {
+        let mut retry = None;
+        loop {
+            match stream.item().await {
+                Some(Item::Retry(ms)) => retry = Some(ms),
+                Some(Item::Event(event)) if event.name == "closing" => {
+                    assert_eq!(event.data, r#"{"reason":"drain"}"#)
+                }
+                Some(_) => {}
+                None => return (retry.expect("a retry of its own"), began.elapsed()),
+            }
+        }
+    });
+    let ends = futures_util::future::join_all(ends).await;
+    soon("stopped", stopped).await.expect("no panic");
+    assert!(
+        ends.iter()
+            .all(|(retry, _)| (1000..=30_000).contains(retry))
+    );
+    assert!(
+        ends.iter().any(|(retry, _)| *retry != ends[0].0),
+        "all the same: {ends:?}"
+    );
+    let (first, last) = (
+        ends.iter().map(|end| end.1).min(),
+        ends.iter().map(|end| end.1).max(),
+    );
+    assert!(
+        first < Some(Duration::from_millis(500)) && last > Some(Duration::from_secs(1)),
+        "{first:?} {last:?}"
+    );
+    assert!(
+        tokio::net::TcpStream::connect(address).await.is_err(),
+        "still accepting"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_streams_it_stops_at_once() {
+    let upstream = TestUpstream::saying(json("1")).await;
+    let gateway = TestGateway::polling(&upstream.url(), "shutdown: {drain: 10m}\n");
+    // An idle connection is no reason to wait either.
+    let mut connection = super::support::client::Connection::open(gateway.address).await;
+    connection
+        .send(b"GET /value HTTP/1.1\r\nhost: x\r\n\r\n")
+        .await;
+    assert_eq!(connection.response(false).await.body, "1");
+    soon("stopped", gateway.gateway.stop()).await;
+}

@@ -1,0 +1,171 @@
+//! One URL, three ways: the value alone, conditional, and held (CONTRACT §3).
+
+use std::time::{Duration, Instant};
+
+use super::support::client::{EventSource, get, request};
+use super::support::gateway::TestGateway;
+use super::support::upstream::{Reply, TestUpstream, json, status};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plain_get_gives_the_value_from_the_shared_poll() {
+    let upstream = TestUpstream::saying(json(r#"{ "a" : 1.50 }"#)).await;
+    let gateway = TestGateway::polling(&upstream.url(), "");
+    let first = get(gateway.address, "/value", &[]).await;
+    assert_eq!(
+        (first.head.status, first.body.as_str()),
+        (200, r#"{"a":1.50}"#)
+    );
+    assert_eq!(first.head.header("content-type"), Some("application/json"));
+    assert_eq!(first.head.header("cache-control"), Some("no-cache"));
+    assert_eq!(first.head.header("x-wellspring-state"), Some("live"));
+    assert!(first.head.header("age").is_some());
+    assert!(first.head.all("vary").contains("Accept"));
+    let etag = first.head.header("etag").expect("an ETag").to_owned();
+    let second = get(
+        gateway.address,
+        "/value",
+        &[&format!("if-none-match: {etag}")],
+    )
+    .await;
+    assert_eq!((second.head.status, second.body.as_str()), (304, ""));
+    assert_eq!(second.head.header("etag"), Some(etag.as_str()));
+    let head = request(gateway.address, "HEAD", "/value", &[], "").await;
+    assert_eq!(head.head.header("content-length"), Some("10"));
+}
+
+/// Many plain GETs cost the upstream what one reader costs.
+#[tokio::test(flavor = "multi_thread")]
+async fn plain_gets_do_not_reach_the_upstream_one_by_one() {
+    let upstream = TestUpstream::saying(json("1")).await;
+    let gateway = TestGateway::start(&format!(
+        "upstreams: {{legacy: {{url: \"{}\"}}}}\nstreams: [{{path: /value, http: {{upstream: legacy}}, every: 1m}}]\n",
+        upstream.url()
+    ));
+    let gets = (0..50).map(|_| get(gateway.address, "/value", &[]));
+    for answer in futures_util::future::join_all(gets).await {
+        assert_eq!(answer.body, "1");
+    }
+    assert_eq!(upstream.count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prefer_wait_holds_until_the_value_changes() {
+    let upstream = TestUpstream::saying(json("1")).await;
+    let gateway = TestGateway::polling(&upstream.url(), "");
+    let etag = get(gateway.address, "/value", &[])
+        .await
+        .head
+        .header("etag")
+        .expect("an ETag")
+        .to_owned();
+    let condition = format!("if-none-match: {etag}");
+
+    let began = Instant::now();
+    let unchanged = get(gateway.address, "/value", &[&condition, "prefer: wait=1"]).await;
+    assert_eq!(unchanged.head.status, 304);
+    assert_eq!(unchanged.head.header("preference-applied"), Some("wait=1"));
+    assert!(began.elapsed() >= Duration::from_secs(1));
+
+    let headers = [condition.as_str(), "prefer: wait=60"];
+    let held = get(gateway.address, "/value", &headers);
+    let change = async {
+        upstream.say(json("2"));
+    };
+    let (changed, ()) = tokio::join!(held, change);
+    assert_eq!((changed.head.status, changed.body.as_str()), (200, "2"));
+    // Without a condition there is nothing to wait for.
+    let began = Instant::now();
+    assert_eq!(
+        get(gateway.address, "/value", &["prefer: wait=60"])
+            .await
+            .body,
+        "2"
+    );
+    assert!(began.elapsed() < Duration::from_secs(30));
+}
+
+/// CONTRACT §6, "Gone".
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resource_that_is_gone_is_404_and_ends_a_wait() {
+    let upstream = TestUpstream::saying(json("1")).await;
+    let gateway = TestGateway::polling(&upstream.url(), "");
+    let etag = get(gateway.address, "/value", &[])
+        .await
+        .head
+        .header("etag")
+        .expect("an ETag")
+        .to_owned();
+    let condition = format!("if-none-match: {etag}");
+    let headers = [condition.as_str(), "prefer: wait=60"];
+    let (gone, ()) = tokio::join!(get(gateway.address, "/value", &headers), async {
+        upstream.say(status(404, "{}"));
+    });
+    assert_eq!(gone.head.status, 404);
+    assert_eq!(
+        gone.head.header("content-type"),
+        Some("application/problem+json")
+    );
+    assert_eq!(gone.head.header("cache-control"), Some("no-store"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_value_a_failing_source_is_503() {
+    let upstream = TestUpstream::saying(status(500, "secret detail")).await;
+    let gateway = TestGateway::polling(&upstream.url(), "");
+    let answer = get(gateway.address, "/value", &[]).await;
+    assert_eq!(answer.head.status, 503);
+    assert!(answer.head.header("retry-after").is_some());
+    assert!(!answer.body.contains("secret"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stale_value_says_so() {
+    let upstream = TestUpstream::saying(json("1")).await;
+    let gateway = TestGateway::polling(&upstream.url(), "    stale_after: 200ms\n");
+    let mut stream = EventSource::open(gateway.address, "/value").await;
+    stream.event().await;
+    upstream.say(Reply::Hang);
+    stream.until("stale").await;
+    let answer = get(gateway.address, "/value", &[]).await;
+    assert_eq!((answer.head.status, answer.body.as_str()), (200, "1"));
+    assert_eq!(answer.head.header("x-wellspring-state"), Some("stale"));
+}
+
+/// `expire_after`: a value that is stale for so long is no longer given to newcomers.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expired_value_is_not_given_to_newcomers() {
+    let upstream = TestUpstream::saying(json("1")).await;
+    let gateway = TestGateway::polling(
+        &upstream.url(),
+        "    stale_after: 100ms\n    expire_after: 200ms\n",
+    );
+    let mut stream = EventSource::open(gateway.address, "/value").await;
+    stream.event().await;
+    upstream.say(status(500, ""));
+    stream.until("stale").await;
+    loop {
+        let mut newcomer = EventSource::open(gateway.address, "/value").await;
+        if newcomer.next().await.0 == "stale" {
+            break;
+        }
+    }
+    assert_eq!(get(gateway.address, "/value", &[]).await.head.status, 503);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn snapshot_off_leaves_the_stream() {
+    let upstream = TestUpstream::saying(json("1")).await;
+    let gateway = TestGateway::polling(&upstream.url(), "    snapshot: false\n");
+    assert_eq!(
+        get(gateway.address, "/value", &["accept: application/json"])
+            .await
+            .head
+            .status,
+        406
+    );
+    let stream = EventSource::open_with(gateway.address, "/value", &[]).await;
+    assert_eq!(
+        stream.head.header("content-type"),
+        Some("text/event-stream")
+    );
+}
