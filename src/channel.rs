@@ -42,6 +42,8 @@ pub enum Resume {
 /// What a channel must know of its stream.
 #[derive(Debug)]
 pub struct Spec {
+    /// For log lines: the stream's path and the parameters, escaped.
+    pub name: String,
     /// How its events look.
     pub shape: Shape,
     /// Which changes count.
@@ -113,6 +115,8 @@ struct Demand {
 struct Readers {
     now: usize,
     left: Option<Instant>,
+    /// The writer rests until somebody comes; the value it left stands until then.
+    resting: Option<Instant>,
 }
 
 /// The current value, for one-shot readers.
@@ -160,10 +164,19 @@ impl Channel {
             listeners: Mutex::default(),
             version: watch::Sender::new(0),
             demand: Demand {
-                count: Mutex::new(Readers { now: 0, left: None }),
+                count: Mutex::new(Readers {
+                    now: 0,
+                    left: None,
+                    resting: None,
+                }),
                 changed: Notify::new(),
             },
         }
+    }
+
+    /// For log lines: the stream's path and the parameters.
+    pub fn name(&self) -> &str {
+        &self.spec.name
     }
 
     /// What it follows.
@@ -257,9 +270,27 @@ impl Channel {
         }
     }
 
-    /// Polling begins again after a rest: newcomers wait for the first reading.
-    pub fn unsettle(&self) {
-        self.state.lock().settled = !self.spec.current || self.spec.retain;
+    /// Nobody wants the channel and the writer rests; what it has stands for the source until `stands`. Whoever comes
+    /// after that waits for a new reading. Returns whether to rest: `false` when somebody came meanwhile.
+    pub fn rest(&self, stands: Instant) -> bool {
+        let mut readers = self.demand.count.lock();
+        if readers.now == 0 {
+            readers.resting = Some(stands);
+        }
+        readers.now == 0
+    }
+
+    /// Completes when somebody has come since [`Channel::rest`], though it may have left again.
+    pub async fn woken(&self) {
+        loop {
+            let changed = self.demand.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if self.demand.count.lock().resting.is_none() {
+                return;
+            }
+            changed.await;
+        }
     }
 
     /// Messages may have been lost: ids from before are unknown from now on.
@@ -336,7 +367,18 @@ impl Channel {
 
     /// Begins to read; counts as demand until dropped.
     pub fn subscribe(self: &Arc<Self>) -> Subscription {
-        self.demand.count.lock().now += 1;
+        {
+            let mut readers = self.demand.count.lock();
+            readers.now += 1;
+            // Under the same lock, so that nobody is given as live what nobody has confirmed for long.
+            if readers
+                .resting
+                .take()
+                .is_some_and(|stands| stands <= Instant::now())
+            {
+                self.state.lock().settled = !self.spec.current || self.spec.retain;
+            }
+        }
         self.demand.changed.notify_waiters();
         Subscription::new(self.clone())
     }

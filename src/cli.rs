@@ -117,7 +117,10 @@ fn start_logging(cli: &Cli) -> Result<(), tracing_subscriber::filter::ParseError
     };
     let filter = EnvFilter::builder().parse(directives)?;
     let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colours);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(colours);
     match cli.log_format {
         LogFormat::Text => builder.with_target(false).init(),
         LogFormat::Json => builder.json().flatten_event(true).init(),
@@ -137,7 +140,10 @@ fn print(text: &str) -> u8 {
 
 /// Runs a command's future on a runtime of its own.
 fn block_on<F: Future<Output = u8>>(future: F) -> u8 {
-    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => {
             let code = runtime.block_on(future);
             // Tasks that still run have nothing left to finish.

@@ -38,7 +38,11 @@ pub fn load(path: &Path) -> Result<Config, Problems> {
 }
 
 /// Checks `text` as if it were the file named `file`; `env` answers `${NAME}`.
-pub fn parse(file: &str, text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Problems> {
+pub fn parse(
+    file: &str,
+    text: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Config, Problems> {
     check::parse(file, text, env)
 }
 

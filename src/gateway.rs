@@ -32,10 +32,10 @@ use crate::poller::gate::Gate;
 use crate::poller::schedule::{Bounds, Schedule};
 use crate::poller::{self, Plan, feed};
 use crate::source::http::{HttpClient, HttpSource};
+use crate::source::publish::SharedPublish;
 use crate::source::redis_key::RedisKeySource;
 use crate::source::redis_pubsub::PubSubFeed;
 use crate::source::redis_server::RedisClient;
-use crate::source::publish::SharedPublish;
 use crate::value::Significance;
 use publish::Publisher;
 
@@ -325,7 +325,12 @@ fn spec(stream: &Stream, key: &ChannelKey) -> Spec {
         Source::RedisPubSub(_) => (false, false),
         Source::Publish(publish) => (publish.retain, publish.retain),
     };
+    let name = match stream.path.param_names().len() {
+        0 => stream.path.to_string(),
+        _ => format!("{} [{}]", stream.path, key.params),
+    };
     Spec {
+        name,
         shape: Shape {
             event: stream.event.clone(),
             template: stream.template.clone(),
@@ -377,7 +382,12 @@ fn open_always(config: &Config, hub: &Hub) {
 }
 
 /// What takes published messages; streams that replicas share are listened to from now on.
-fn publisher(config: &Config, sources: &Sources, hub: &Arc<Hub>, pollers: &CancellationToken) -> Publisher {
+fn publisher(
+    config: &Config,
+    sources: &Sources,
+    hub: &Arc<Hub>,
+    pollers: &CancellationToken,
+) -> Publisher {
     let mut shared = HashMap::new();
     for (index, stream) in config.streams.iter().enumerate() {
         if let Source::Publish(source) = &stream.source
@@ -388,7 +398,11 @@ fn publisher(config: &Config, sources: &Sources, hub: &Arc<Hub>, pollers: &Cance
             let awaited = Arc::<publish::Awaited>::default();
             let (open, hub, waiting) = (sharing.clone(), hub.clone(), awaited.clone());
             let listen = move || publish::listen(open.feed(), index, hub.clone(), waiting.clone());
-            tokio::spawn(pollers.clone().run_until_cancelled_owned(supervised(listen)));
+            tokio::spawn(
+                pollers
+                    .clone()
+                    .run_until_cancelled_owned(supervised(listen)),
+            );
             shared.insert(index, (sharing, awaited));
         }
     }

@@ -62,13 +62,12 @@ pub async fn run<S: Source>(
     let mut failing: Option<Cause> = None;
     loop {
         if !wanted(&channel, &plan) {
-            if !rest(&channel, &hub, &plan).await {
-                return debug!(channel = %channel.key().params, "channel closed");
+            // What was confirmed less than an interval ago still stands; an older value does not.
+            if channel.rest(due) && !rest(&channel, &hub, &plan).await {
+                return debug!(channel = channel.name(), "channel closed");
             }
             watched_since = Instant::now();
-            // A value that was confirmed less than an interval ago still stands; an older one does not.
             if due <= watched_since {
-                channel.unsettle();
                 schedule.restart();
             }
         }
@@ -83,21 +82,20 @@ pub async fn run<S: Source>(
             }
         }
         let began = Instant::now();
-        let (outcome, not_before) = match read_once(&mut source, &channel, watched_since, &plan)
-            .await
-        {
-            Ok((outcome, not_before)) => {
-                if failing.take().is_some() {
-                    info!(stream = channel.key().stream, channel = %channel.key().params, "source answers again");
+        let (outcome, not_before) =
+            match read_once(&mut source, &channel, watched_since, &plan).await {
+                Ok((outcome, not_before)) => {
+                    if failing.take().is_some() {
+                        info!(channel = channel.name(), "source answers again");
+                    }
+                    (outcome, not_before)
                 }
-                (outcome, not_before)
-            }
-            Err(error) => {
-                tell_failure(&channel, &error, failing.is_none(), &plan);
-                failing = Some(error.cause);
-                (Outcome::Failed, error.retry_after)
-            }
-        };
+                Err(error) => {
+                    tell_failure(&channel, &error, failing.is_none(), &plan);
+                    failing = Some(error.cause);
+                    (Outcome::Failed, error.retry_after)
+                }
+            };
         due = schedule.next(began, Instant::now(), outcome, not_before);
     }
 }
@@ -182,16 +180,12 @@ fn select(selector: &Selector, value: &Value) -> Result<Value, SourceError> {
 }
 
 fn tell_failure(channel: &Channel, error: &SourceError, first: bool, plan: &Plan) {
-    let (stream, cause, detail) = (
-        channel.key().stream,
-        error.cause,
-        error.detail.escape_debug(),
-    );
+    let (cause, detail) = (error.cause, error.detail.escape_debug());
     // Once in words that everybody sees; a source that stays away would fill the log.
     match first {
-        true => warn!(stream, channel = %channel.key().params, %cause, %detail, "source failed"),
+        true => warn!(channel = channel.name(), %cause, %detail, "source failed"),
         false => {
-            debug!(stream, channel = %channel.key().params, %cause, %detail, "source still fails")
+            debug!(channel = channel.name(), %cause, %detail, "source still fails")
         }
     }
     mark_stale(channel, error.cause, plan);
@@ -226,18 +220,12 @@ async fn unwanted(channel: &Channel, plan: &Plan) {
     }
 }
 
-/// Waits while nobody wants the channel. Returns whether somebody does; `false`: it has left the hub.
+/// Waits until somebody comes. Returns whether somebody did; `false`: the channel has left the hub.
 async fn rest(channel: &Arc<Channel>, hub: &Hub, plan: &Plan) -> bool {
-    debug!(channel = %channel.key().params, "nobody reads: polling rests");
+    debug!(channel = channel.name(), "nobody reads: polling rests");
     loop {
-        let changed = channel.demand_changed();
-        tokio::pin!(changed);
-        changed.as_mut().enable();
-        if channel.readers() > 0 {
-            return true;
-        }
         tokio::select! {
-            () = changed => {}
+            () = channel.woken() => return true,
             () = sleep(plan.keep) => {
                 if hub.remove_unread(channel) {
                     return false;

@@ -102,7 +102,12 @@ impl Hub {
 
     /// Runs `act` for every channel of a stream.
     pub fn each(&self, stream: usize, act: impl Fn(&Channel)) {
-        let channels: Vec<_> = self.streams[stream].channels.lock().values().cloned().collect();
+        let channels: Vec<_> = self.streams[stream]
+            .channels
+            .lock()
+            .values()
+            .cloned()
+            .collect();
         channels.iter().for_each(|channel| act(channel));
     }
 

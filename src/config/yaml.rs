@@ -228,7 +228,9 @@ impl Tree {
                 None => match value.node.kind {
                     Kind::Scalar { text, .. } => *key = Some((text, mark)),
                     _ => {
-                        return Err(mark.problem("a key that is a list or map (write `key: value`)"));
+                        return Err(
+                            mark.problem("a key that is a list or map (write `key: value`)")
+                        );
                     }
                 },
                 Some((key, mark)) if seen.insert(key.clone()) => {

@@ -33,7 +33,10 @@ pub(super) struct Publisher {
 pub(super) type Awaited = Mutex<HashMap<Nonce, oneshot::Sender<Result<EventId, Full>>>>;
 
 impl Publisher {
-    pub(super) fn new(hub: Arc<Hub>, shared: HashMap<usize, (SharedPublish, Arc<Awaited>)>) -> Self {
+    pub(super) fn new(
+        hub: Arc<Hub>,
+        shared: HashMap<usize, (SharedPublish, Arc<Awaited>)>,
+    ) -> Self {
         Self { hub, shared }
     }
 }
@@ -59,8 +62,15 @@ async fn share(
     let (came_back, waiting) = oneshot::channel();
     awaited.lock().insert(nonce, came_back);
     let _forget = Forget { awaited, nonce };
-    let message = Message { data: value, event: None };
-    let published = Published { nonce, params: key.params, message };
+    let message = Message {
+        data: value,
+        event: None,
+    };
+    let published = Published {
+        nonce,
+        params: key.params,
+        message,
+    };
     if let Err(error) = shared.publish(&published).await {
         warn!(stream = key.stream, cause = %error.cause, "a message could not be shared");
         return Err(PublishError::Unreachable);
@@ -84,15 +94,27 @@ impl Drop for Forget<'_> {
 }
 
 /// Listens to what all replicas publish for one stream, ours included, for as long as the process runs.
-pub(super) async fn listen(mut feed: SharedFeed, stream: usize, hub: Arc<Hub>, awaited: Arc<Awaited>) {
+pub(super) async fn listen(
+    mut feed: SharedFeed,
+    stream: usize,
+    hub: Arc<Hub>,
+    awaited: Arc<Awaited>,
+) {
     let mut down = false;
     loop {
         match feed.next().await {
-            SharedItem::Published(Published { nonce, params, message }) => {
+            SharedItem::Published(Published {
+                nonce,
+                params,
+                message,
+            }) => {
                 let key = ChannelKey { stream, params };
                 let result = append(&hub, &key, message.data, message.event);
                 if result.is_err() {
-                    warn!(stream, "a shared message was dropped: too many distinct resources");
+                    warn!(
+                        stream,
+                        "a shared message was dropped: too many distinct resources"
+                    );
                 }
                 if let Some(publisher) = awaited.lock().remove(&nonce) {
                     // Its publisher may have given up waiting.
@@ -124,6 +146,11 @@ pub(super) async fn listen(mut feed: SharedFeed, stream: usize, hub: Arc<Hub>, a
     }
 }
 
-fn append(hub: &Hub, key: &ChannelKey, value: Value, name: Option<EventName>) -> Result<EventId, Full> {
+fn append(
+    hub: &Hub,
+    key: &ChannelKey,
+    value: Value,
+    name: Option<EventName>,
+) -> Result<EventId, Full> {
     Ok(hub.subscribe(key)?.channel().append(value, name))
 }

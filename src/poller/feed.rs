@@ -24,7 +24,7 @@ pub async fn run<F: Feed>(
     loop {
         listen(open(), &channel, &select, linger).await;
         if hub.remove_unread(&channel) {
-            return debug!(channel = %channel.key().params, "channel closed");
+            return debug!(channel = channel.name(), "channel closed");
         }
         // Somebody came at the last moment.
         channel.break_history();
@@ -33,7 +33,6 @@ pub async fn run<F: Feed>(
 
 async fn listen<F: Feed>(mut feed: F, channel: &Channel, select: &Selector, linger: Duration) {
     let mut down = false;
-    let stream = channel.key().stream;
     loop {
         let item = tokio::select! {
             item = feed.next() => item,
@@ -43,20 +42,20 @@ async fn listen<F: Feed>(mut feed: F, channel: &Channel, select: &Selector, ling
             FeedItem::Up => {
                 if std::mem::take(&mut down) {
                     channel.break_history();
-                    info!(stream, channel = %channel.key().params, "listening again");
+                    info!(channel = channel.name(), "listening again");
                 }
                 channel.confirm();
             }
             FeedItem::Message(message) => match select.select(&message.data) {
                 Ok(data) => drop(channel.append(data, message.event)),
-                Err(error) => warn!(stream, %error, "a message was dropped"),
+                Err(error) => warn!(channel = channel.name(), %error, "a message was dropped"),
             },
             FeedItem::Refused(why) => {
-                warn!(stream, why = %why.escape_debug(), "a message was dropped")
+                warn!(channel = channel.name(), why = %why.escape_debug(), "a message was dropped")
             }
             FeedItem::Down(error) => {
                 if !std::mem::replace(&mut down, true) {
-                    warn!(stream, cause = %error.cause, detail = %error.detail.escape_debug(), "not listening");
+                    warn!(channel = channel.name(), cause = %error.cause, detail = %error.detail.escape_debug(), "not listening");
                 }
                 channel.stale(error.cause.as_str());
             }

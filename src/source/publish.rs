@@ -74,7 +74,10 @@ impl SharedPublish {
     /// `path` is the stream's path as it is configured: it names the channel, `wellspring:publish:` before it. One channel
     /// carries the messages for all parameters, so that a replica knows them before anybody has asked it.
     pub fn new(client: RedisClient, path: &str) -> Self {
-        Self { client, channel: format!("wellspring:publish:{path}") }
+        Self {
+            client,
+            channel: format!("wellspring:publish:{path}"),
+        }
     }
 
     /// Sends the message to all replicas; how many were listening. Fails with [`Cause::TooLarge`] when it is larger than 1 MiB
@@ -82,20 +85,29 @@ impl SharedPublish {
     pub async fn publish(&self, published: &Published) -> Result<u64, SourceError> {
         let payload = parcel::pack(published);
         if payload.len() > MAX_BYTES {
-            return Err(SourceError::new(Cause::TooLarge, "the message is too large to be shared"));
+            return Err(SourceError::new(
+                Cause::TooLarge,
+                "the message is too large to be shared",
+            ));
         }
         let mut command = redis::cmd("PUBLISH");
         command.arg(&self.channel).arg(payload);
         let commands = self.client.commands();
         match commands.line().await?.run(&command).await? {
             redis::Value::Int(listeners) => Ok(listeners.unsigned_abs()),
-            _ => Err(SourceError::new(Cause::Redis, "PUBLISH was not answered with a number")),
+            _ => Err(SourceError::new(
+                Cause::Redis,
+                "PUBLISH was not answered with a number",
+            )),
         }
     }
 
     /// What all replicas publish, from the first call of [`next`](SharedFeed::next) on.
     pub fn feed(&self) -> SharedFeed {
-        SharedFeed { shared: self.clone(), subscription: None }
+        SharedFeed {
+            shared: self.clone(),
+            subscription: None,
+        }
     }
 }
 

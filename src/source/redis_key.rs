@@ -30,7 +30,10 @@ pub struct RedisKeySource {
 
 impl RedisKeySource {
     /// The key is `spec.key` with `params` in their places. Connects to nothing yet.
-    #[expect(clippy::needless_pass_by_value, reason = "a source owns its part of the configuration")]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a source owns its part of the configuration"
+    )]
     pub fn new(client: RedisClient, spec: config::RedisKeySource, params: &Params) -> Self {
         Self {
             client,
@@ -104,7 +107,10 @@ fn command(shape: RedisShape, key: &str) -> Cmd {
 }
 
 fn answered(reading: Reading) -> Answer {
-    Answer { reading, not_before: None }
+    Answer {
+        reading,
+        not_before: None,
+    }
 }
 
 #[cfg(test)]

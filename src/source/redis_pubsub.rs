@@ -21,7 +21,6 @@ pub struct PubSubFeed {
 
 impl PubSubFeed {
     /// Subscribes with the first call of [`next`](Feed::next), and unsubscribes on `Drop`.
-    #[expect(clippy::needless_pass_by_value, reason = "a source owns its part of the configuration")]
     pub fn new(client: RedisClient, spec: config::RedisPubSubSource, params: &Params) -> Self {
         Self {
             client,
@@ -66,7 +65,9 @@ pub(super) fn without_message(delivery: Delivery) -> FeedItem {
         Delivery::Up => FeedItem::Up,
         Delivery::Down(error) => FeedItem::Down(error),
         Delivery::TooLarge => FeedItem::Refused("a message larger than 1 MiB".into()),
-        Delivery::Missed(count) => FeedItem::Refused(format!("{count} messages that came faster than they were taken")),
+        Delivery::Missed(count) => FeedItem::Refused(format!(
+            "{count} messages that came faster than they were taken"
+        )),
         Delivery::Message(_) => FeedItem::Refused("a message of an unknown kind".into()),
     }
 }

@@ -44,7 +44,10 @@ struct Shared {
 impl RedisClient {
     /// Connects to nothing yet. Fails when the URL is of a kind that is not supported, and for `rediss://` when
     /// the system has no certificate authorities.
-    #[expect(clippy::needless_pass_by_value, reason = "the configuration's servers are shared by Arc")]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "the configuration's servers are shared by Arc"
+    )]
     pub fn new(server: Arc<config::RedisServer>) -> Result<Self, Unusable> {
         Self::with(server.url.expose(), None, Patience::default())
     }
@@ -97,7 +100,9 @@ pub(in crate::source) mod testing {
 
     /// Fails the test when `future` takes longer than anything here should.
     pub(in crate::source) async fn soon<T>(future: impl Future<Output = T>) -> T {
-        timeout(Duration::from_secs(20), future).await.expect("in time")
+        timeout(Duration::from_secs(20), future)
+            .await
+            .expect("in time")
     }
 
     /// Waits until `condition` holds, which nothing announces.
@@ -151,14 +156,21 @@ mod tests {
         ] {
             let client = RedisClient::new(server(url)).expect("a usable URL");
             let shown = format!("{client:?}");
-            assert!(!shown.contains("hunter2") && !shown.contains("ann"), "{shown}");
+            assert!(
+                !shown.contains("hunter2") && !shown.contains("ann"),
+                "{shown}"
+            );
         }
     }
 
     /// EDGE R7: a certificate is always verified, and what is wrong is said without the URL.
     #[test]
     fn urls_that_cannot_be_served_are_refused_without_being_quoted() {
-        for url in ["rediss://ann:hunter2@localhost:1/#insecure", "http://hunter2@x/", "redis://hunter2@/"] {
+        for url in [
+            "rediss://ann:hunter2@localhost:1/#insecure",
+            "http://hunter2@x/",
+            "redis://hunter2@/",
+        ] {
             let error = RedisClient::new(server(url)).expect_err(url);
             assert!(!error.to_string().contains("hunter2"), "{error}");
         }

@@ -169,3 +169,22 @@ async fn snapshot_off_leaves_the_stream() {
         Some("text/event-stream")
     );
 }
+
+/// A value that nobody has confirmed since polling rested is not given as live.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resting_channel_is_read_again_before_it_answers() {
+    let upstream = TestUpstream::saying(json("1")).await;
+    let gateway = TestGateway::polling(&upstream.url(), "    linger: 50ms\n");
+    for n in 1..4 {
+        upstream.say(json(&n.to_string()));
+        assert_eq!(
+            get(gateway.address, "/value", &[]).await.body,
+            n.to_string()
+        );
+        let mut last = 0;
+        while last != upstream.count() {
+            last = upstream.count();
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+    }
+}

@@ -45,6 +45,7 @@ impl Default for Pattern {
     fn default() -> Self {
         // The text is a constant, and `only_whole_matches_count` compiles it.
         static COMPILED: LazyLock<Pattern> = LazyLock::new(|| {
+            #[expect(clippy::expect_used, reason = "a constant that a test compiles")]
             Pattern::parse(Pattern::DEFAULT).expect("the default pattern compiles")
         });
         COMPILED.clone()

@@ -88,10 +88,6 @@ impl<'a> Section<'a> {
         }
     }
 
-    pub(in crate::config) fn text(&self, name: &'static str) -> Option<String> {
-        self.get(name).text()
-    }
-
     pub(in crate::config) fn bool(&self, name: &'static str) -> Option<bool> {
         self.get(name).bool()
     }

@@ -11,19 +11,33 @@ const VERSION: &str = "1";
 
 /// The data travels as a string, so that it arrives exactly as it was, and its own limits are all that bound it.
 pub(super) fn pack(published: &Published) -> String {
-    let Published { nonce, params, message } = published;
+    let Published {
+        nonce,
+        params,
+        message,
+    } = published;
     let string = |text: &str| Json::String(text.into());
-    let kind = if message.data.is_text() { "text" } else { "json" };
+    let kind = if message.data.is_text() {
+        "text"
+    } else {
+        "json"
+    };
     let data = string(message.data.encoded());
     let params = Json::Array(params.0.iter().map(|value| string(value)).collect());
-    let event = message.event.as_ref().map(|name| format!(r#","event":"{name}""#));
+    let event = message
+        .event
+        .as_ref()
+        .map(|name| format!(r#","event":"{name}""#));
     let event = event.unwrap_or_default();
-    format!(r#"{{"wellspring":{VERSION},"nonce":"{nonce}","params":{params}{event},"{kind}":{data}}}"#)
+    format!(
+        r#"{{"wellspring":{VERSION},"nonce":"{nonce}","params":{params}{event},"{kind}":{data}}}"#
+    )
 }
 
 /// The error says why the payload is none that [`pack`] made; it is for the log.
 pub(super) fn unpack(payload: &[u8]) -> Result<Published, String> {
-    let parcel = Value::parse_json(payload).map_err(|error| format!("not a shared message: {error}"))?;
+    let parcel =
+        Value::parse_json(payload).map_err(|error| format!("not a shared message: {error}"))?;
     let Some(Json::Object(members)) = parcel.as_json() else {
         return Err("not a shared message: no JSON object".into());
     };
@@ -38,7 +52,10 @@ pub(super) fn unpack(payload: &[u8]) -> Result<Published, String> {
         .and_then(|text| u128::from_str_radix(text, 16).ok())
         .ok_or("a shared message without a nonce")?;
     let params = match members.get("params") {
-        Some(Json::Array(values)) => values.iter().map(|value| value.as_str().map(Box::from)).collect(),
+        Some(Json::Array(values)) => values
+            .iter()
+            .map(|value| value.as_str().map(Box::from))
+            .collect(),
         _ => None,
     };
     let params = Params(params.ok_or("a shared message without parameters")?);
@@ -48,11 +65,17 @@ pub(super) fn unpack(payload: &[u8]) -> Result<Published, String> {
         Some(_) => return Err("a shared message whose event is not a name".into()),
     };
     let data = match (text("json"), text("text")) {
-        (Some(json), None) => Value::parse_json(json.as_bytes()).map_err(|error| error.to_string())?,
+        (Some(json), None) => {
+            Value::parse_json(json.as_bytes()).map_err(|error| error.to_string())?
+        }
         (None, Some(text)) => Value::from_text(text),
         _ => return Err("a shared message without data".into()),
     };
-    Ok(Published { nonce: Nonce(nonce), params, message: Message { data, event } })
+    Ok(Published {
+        nonce: Nonce(nonce),
+        params,
+        message: Message { data, event },
+    })
 }
 
 #[cfg(test)]

@@ -6,15 +6,24 @@ use crate::source::redis_server::testing::soon;
 use crate::sse::EventName;
 use crate::value::Value;
 
-const PATH: &str = "/alerts/eu";
+const PATH: &str = "/alerts/{region}";
 
-fn message(text: &str) -> Message {
-    Message { data: Value::from_text(text), event: None }
+fn message(text: &str) -> Published {
+    Published {
+        nonce: Nonce::new(),
+        params: Params(vec!["eu".into()]),
+        message: Message {
+            data: Value::from_text(text),
+            event: None,
+        },
+    }
 }
 
 async fn told(feed: &mut SharedFeed) -> Result<(Nonce, String), String> {
     match soon(feed.next()).await {
-        SharedItem::Published(nonce, message) => Ok((nonce, message.data.encoded().to_owned())),
+        SharedItem::Published(published) => {
+            Ok((published.nonce, published.message.data.encoded().to_owned()))
+        }
         SharedItem::Other(FeedItem::Refused(_)) => Err("refused".into()),
         SharedItem::Other(FeedItem::Down(error)) => Err(format!("down {}", error.cause)),
         SharedItem::Other(other) => Err(format!("{other:?}")),
@@ -32,14 +41,15 @@ async fn every_replica_gets_every_message_once_and_in_the_same_order() {
     let publish_all = |replica: SharedPublish, name: &'static str| async move {
         let mut nonces = Vec::new();
         for index in 0..50 {
-            let nonce = Nonce::new();
-            assert_eq!(replica.publish(nonce, &message(&format!("{name}{index}"))).await.expect("sent"), 2);
-            nonces.push(nonce);
+            let sent = message(&format!("{name}{index}"));
+            assert_eq!(replica.publish(&sent).await.expect("sent"), 2);
+            nonces.push(sent.nonce);
         }
         nonces
     };
     let [one, two] = replicas.clone();
-    let (ones, twos) = soon(async { tokio::join!(publish_all(one, "one "), publish_all(two, "two ")) }).await;
+    let (ones, twos) =
+        soon(async { tokio::join!(publish_all(one, "one "), publish_all(two, "two ")) }).await;
     let mut orders = Vec::new();
     for feed in &mut feeds {
         let mut order = Vec::new();
@@ -50,30 +60,30 @@ async fn every_replica_gets_every_message_once_and_in_the_same_order() {
     }
     assert_eq!(orders[0], orders[1]);
     for (name, nonces) in [("one ", ones), ("two ", twos)] {
-        let (got, texts): (Vec<_>, Vec<_>) = orders[0].iter().filter(|(_, text)| text.starts_with(name)).cloned().unzip();
+        let of_name = |(_, text): &&(Nonce, String)| text.starts_with(name);
+        let (got, texts): (Vec<_>, Vec<_>) = orders[0].iter().filter(of_name).cloned().unzip();
         let expected: Vec<_> = (0..50).map(|index| format!("{name}{index}")).collect();
         assert_eq!((got, texts), (nonces, expected));
     }
 }
 
 #[tokio::test]
-async fn json_and_names_arrive_and_foreign_messages_are_refused() {
+async fn all_of_a_message_arrives_and_foreign_ones_are_refused() {
     let redis = TestRedis::start();
     let shared = SharedPublish::new(RedisClient::for_test(&redis.url()), PATH);
     let mut feed = shared.feed();
     assert_eq!(told(&mut feed).await, Err("Up".into()));
-    redis.cli(&["PUBLISH", "wellspring:publish:/alerts/eu", "garbage"]);
-    redis.cli(&["PUBLISH", "wellspring:publish:/alerts/us", "of another path"]);
-    let sent = Message {
-        data: Value::parse_json(b"{\"level\": 1.10}").expect("JSON"),
-        event: Some(EventName::parse("alert").expect("a name")),
-    };
-    let nonce = Nonce::new();
-    assert_eq!(soon(shared.publish(nonce, &sent)).await.expect("sent"), 1);
+    redis.cli(&["PUBLISH", "wellspring:publish:/alerts/{region}", "garbage"]);
+    redis.cli(&["PUBLISH", "wellspring:publish:/alerts", "of another stream"]);
+    let mut sent = message("");
+    sent.message.data = Value::parse_json(b"{\"level\": 1.10}").expect("JSON");
+    sent.message.event = Some(EventName::parse("alert").expect("a name"));
+    assert_eq!(soon(shared.publish(&sent)).await.expect("sent"), 1);
     assert_eq!(told(&mut feed).await, Err("refused".into()));
     match soon(feed.next()).await {
-        SharedItem::Published(back, got) => {
-            assert_eq!((back, got.event, got.data.encoded()), (nonce, sent.event, r#"{"level":1.10}"#));
+        SharedItem::Published(got) => {
+            assert_eq!(got.message.data.encoded(), r#"{"level":1.10}"#);
+            assert_eq!(got, sent);
         }
         other => panic!("{other:?}"),
     }
@@ -83,19 +93,20 @@ async fn json_and_names_arrive_and_foreign_messages_are_refused() {
 async fn what_cannot_be_shared_is_an_error() {
     let mut redis = TestRedis::start();
     let shared = SharedPublish::new(RedisClient::for_test(&redis.url()), PATH);
-    let large = soon(shared.publish(Nonce::new(), &message(&"x".repeat(MAX_BYTES)))).await;
+    let large = soon(shared.publish(&message(&"x".repeat(MAX_BYTES)))).await;
     assert_eq!(large.expect_err("too large").cause, Cause::TooLarge);
-    assert_eq!(soon(shared.publish(Nonce::new(), &message("to nobody"))).await.expect("sent"), 0);
+    let unheard = soon(shared.publish(&message("to nobody"))).await;
+    assert_eq!(unheard.expect("sent"), 0);
 
     let mut feed = shared.feed();
     assert_eq!(told(&mut feed).await, Err("Up".into()));
     redis.kill();
     assert_eq!(told(&mut feed).await, Err("down redis".into()));
-    let failed = soon(shared.publish(Nonce::new(), &message("x"))).await;
+    let failed = soon(shared.publish(&message("x"))).await;
     assert_eq!(failed.expect_err("no server").cause, Cause::Redis);
     redis.restart();
     assert_eq!(told(&mut feed).await, Err("Up".into()));
-    let nonce = Nonce::new();
-    soon(shared.publish(nonce, &message("again"))).await.expect("sent");
-    assert_eq!(told(&mut feed).await, Ok((nonce, "again".into())));
+    let sent = message("again");
+    soon(shared.publish(&sent)).await.expect("sent");
+    assert_eq!(told(&mut feed).await, Ok((sent.nonce, "again".into())));
 }

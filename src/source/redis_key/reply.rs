@@ -25,7 +25,10 @@ pub(super) enum Content {
 }
 
 /// Takes a RESP2 reply apart; `None` when there is no such key.
-pub(super) fn content(shape: RedisShape, reply: redis::Value) -> Result<Option<Content>, SourceError> {
+pub(super) fn content(
+    shape: RedisShape,
+    reply: redis::Value,
+) -> Result<Option<Content>, SourceError> {
     if reply == redis::Value::Nil {
         return Ok(None);
     }
@@ -71,9 +74,14 @@ impl Content {
     pub(super) fn value(&self, format: RedisFormat) -> Result<Value, SourceError> {
         let json = match self {
             Self::One(bytes) => return read(bytes, format).map_err(|error| malformed(&error)),
-            Self::Document(bytes) => return Value::parse_json(bytes).map_err(|error| malformed(&error)),
+            Self::Document(bytes) => {
+                return Value::parse_json(bytes).map_err(|error| malformed(&error));
+            }
             Self::Many(elements) => Json::Array(
-                elements.iter().map(|element| part(element, format)).collect::<Result<_, _>>()?,
+                elements
+                    .iter()
+                    .map(|element| part(element, format))
+                    .collect::<Result<_, _>>()?,
             ),
             Self::Fields(fields) => Json::Object(
                 fields
@@ -122,15 +130,19 @@ fn ranked(member: Json, score: &[u8]) -> Result<Json, SourceError> {
 fn text(bytes: &[u8]) -> Result<Box<str>, SourceError> {
     match std::str::from_utf8(bytes) {
         Ok(text) => Ok(text.into()),
-        Err(_) => Err(SourceError::new(Cause::Malformed, "a string of the key is not UTF-8")),
+        Err(_) => Err(SourceError::new(
+            Cause::Malformed,
+            "a string of the key is not UTF-8",
+        )),
     }
 }
 
 fn string(reply: redis::Value) -> Result<Vec<u8>, SourceError> {
     match reply {
-        redis::Value::BulkString(bytes) if bytes.len() > MAX_BYTES => {
-            Err(SourceError::new(Cause::TooLarge, "the reply is larger than 1 MiB"))
-        }
+        redis::Value::BulkString(bytes) if bytes.len() > MAX_BYTES => Err(SourceError::new(
+            Cause::TooLarge,
+            "the reply is larger than 1 MiB",
+        )),
         redis::Value::BulkString(bytes) => Ok(bytes),
         _ => Err(unexpected()),
     }
@@ -143,7 +155,10 @@ fn strings(reply: redis::Value) -> Result<Vec<Vec<u8>>, SourceError> {
     }
 }
 
-fn pairs(reply: redis::Value) -> Result<Vec<(Vec<u8>, Vec<u8>)>, SourceError> {
+/// Two strings that belong together.
+type Pair = (Vec<u8>, Vec<u8>);
+
+fn pairs(reply: redis::Value) -> Result<Vec<Pair>, SourceError> {
     let mut strings = strings(reply)?.into_iter();
     let mut pairs = Vec::with_capacity(strings.len() / 2);
     while let Some(first) = strings.next() {
@@ -157,7 +172,10 @@ fn malformed(error: &Malformed) -> SourceError {
 }
 
 fn unexpected() -> SourceError {
-    SourceError::new(Cause::Malformed, "the server's reply is not of the kind that the command gives")
+    SourceError::new(
+        Cause::Malformed,
+        "the server's reply is not of the kind that the command gives",
+    )
 }
 
 #[cfg(test)]
@@ -174,7 +192,11 @@ mod tests {
         redis::Value::Array(texts.iter().map(|text| bulk(text)).collect())
     }
 
-    fn encoded(shape: RedisShape, format: RedisFormat, reply: redis::Value) -> Result<String, Cause> {
+    fn encoded(
+        shape: RedisShape,
+        format: RedisFormat,
+        reply: redis::Value,
+    ) -> Result<String, Cause> {
         content(shape, reply)
             .and_then(|content| content.expect("there is such a key").value(format))
             .map(|value| value.encoded().to_owned())
@@ -186,11 +208,36 @@ mod tests {
     #[test]
     fn shapes_are_those_of_the_contract() {
         let cases = [
-            (RedisShape::Hash, Auto, array(&["b", "2", "a", "x"]), r#"{"a":"x","b":"2"}"#),
-            (RedisShape::Hash, AsJson, array(&["b", "2.50", "a", "[1]"]), r#"{"a":[1],"b":2.50}"#),
-            (RedisShape::List, Text, array(&["z", "a", "z"]), r#"["z","a","z"]"#),
-            (RedisShape::List, AsJson, array(&["{\"a\" : 1}", "null"]), r#"[{"a":1},null]"#),
-            (RedisShape::Set, Auto, array(&["é", "b", "a"]), r#"["a","b","é"]"#),
+            (
+                RedisShape::Hash,
+                Auto,
+                array(&["b", "2", "a", "x"]),
+                r#"{"a":"x","b":"2"}"#,
+            ),
+            (
+                RedisShape::Hash,
+                AsJson,
+                array(&["b", "2.50", "a", "[1]"]),
+                r#"{"a":[1],"b":2.50}"#,
+            ),
+            (
+                RedisShape::List,
+                Text,
+                array(&["z", "a", "z"]),
+                r#"["z","a","z"]"#,
+            ),
+            (
+                RedisShape::List,
+                AsJson,
+                array(&["{\"a\" : 1}", "null"]),
+                r#"[{"a":1},null]"#,
+            ),
+            (
+                RedisShape::Set,
+                Auto,
+                array(&["é", "b", "a"]),
+                r#"["a","b","é"]"#,
+            ),
             (
                 RedisShape::SortedSet,
                 Auto,
@@ -200,23 +247,40 @@ mod tests {
                     r#"{"member":"b","score":1e+20},{"member":"c","score":3}]"#
                 ),
             ),
-            (RedisShape::Json, Text, bulk("{\"a\": 1.10}"), r#"{"a":1.10}"#),
+            (
+                RedisShape::Json,
+                Text,
+                bulk("{\"a\": 1.10}"),
+                r#"{"a":1.10}"#,
+            ),
             (RedisShape::String, AsJson, bulk(" [1, 2] "), "[1,2]"),
         ];
         for (shape, format, reply, expected) in cases {
-            assert_eq!(encoded(shape, format, reply).as_deref(), Ok(expected), "{shape:?} {format:?}");
+            assert_eq!(
+                encoded(shape, format, reply).as_deref(),
+                Ok(expected),
+                "{shape:?} {format:?}"
+            );
         }
     }
 
     #[test]
     fn strings_are_json_when_they_parse_and_text_otherwise() {
-        let read = |text: &str, format| content(RedisShape::String, bulk(text)).expect("read").expect("there").value(format);
+        let read = |text: &str, format| {
+            content(RedisShape::String, bulk(text))
+                .expect("read")
+                .expect("there")
+                .value(format)
+        };
         assert!(!read("1.50", Auto).expect("JSON").is_text());
         assert!(read("1.50 EUR", Auto).expect("text").is_text());
         assert!(read("1.50", Text).expect("text").is_text());
         // An empty string is a value.
         assert_eq!(read("", Auto).expect("text").encoded(), "");
-        assert_eq!(read("", AsJson).expect_err("no JSON").cause, Cause::Malformed);
+        assert_eq!(
+            read("", AsJson).expect_err("no JSON").cause,
+            Cause::Malformed
+        );
     }
 
     /// EDGE R5, E2.
@@ -224,28 +288,47 @@ mod tests {
     fn what_cannot_be_read_is_malformed() {
         let bad = || redis::Value::BulkString(vec![0xff]);
         for shape in [RedisShape::List, RedisShape::Set] {
-            assert_eq!(encoded(shape, Auto, redis::Value::Array(vec![bad()])), Err(Cause::Malformed));
+            assert_eq!(
+                encoded(shape, Auto, redis::Value::Array(vec![bad()])),
+                Err(Cause::Malformed)
+            );
         }
         for shape in [RedisShape::Hash, RedisShape::SortedSet] {
             for pair in [vec![bad(), bulk("1")], vec![bulk("1"), bad()]] {
-                assert_eq!(encoded(shape, Auto, redis::Value::Array(pair)), Err(Cause::Malformed));
+                assert_eq!(
+                    encoded(shape, Auto, redis::Value::Array(pair)),
+                    Err(Cause::Malformed)
+                );
             }
             assert_eq!(
                 content(shape, array(&["odd"])).expect_err("odd").cause,
                 Cause::Malformed
             );
         }
-        assert_eq!(encoded(RedisShape::String, Auto, bad()), Err(Cause::Malformed));
-        assert_eq!(encoded(RedisShape::List, AsJson, array(&["{"])), Err(Cause::Malformed));
         assert_eq!(
-            content(RedisShape::String, redis::Value::Int(1)).expect_err("a number").cause,
+            encoded(RedisShape::String, Auto, bad()),
+            Err(Cause::Malformed)
+        );
+        assert_eq!(
+            encoded(RedisShape::List, AsJson, array(&["{"])),
+            Err(Cause::Malformed)
+        );
+        assert_eq!(
+            content(RedisShape::String, redis::Value::Int(1))
+                .expect_err("a number")
+                .cause,
             Cause::Malformed
         );
     }
 
     #[test]
     fn nil_and_empty_collections_are_no_key() {
-        for shape in [RedisShape::Hash, RedisShape::List, RedisShape::Set, RedisShape::SortedSet] {
+        for shape in [
+            RedisShape::Hash,
+            RedisShape::List,
+            RedisShape::Set,
+            RedisShape::SortedSet,
+        ] {
             assert_eq!(content(shape, array(&[])).expect("read"), None);
         }
         for shape in [RedisShape::String, RedisShape::Json] {
@@ -255,10 +338,24 @@ mod tests {
 
     #[test]
     fn fingerprints_see_where_strings_end_but_not_the_order_of_a_set() {
-        let print = |shape, texts: &[&str]| content(shape, array(texts)).expect("read").expect("there").fingerprint();
-        assert_ne!(print(RedisShape::List, &["ab", "c"]), print(RedisShape::List, &["a", "bc"]));
-        assert_ne!(print(RedisShape::List, &["a", "b"]), print(RedisShape::List, &["b", "a"]));
-        assert_eq!(print(RedisShape::Set, &["a", "b"]), print(RedisShape::Set, &["b", "a"]));
+        let print = |shape, texts: &[&str]| {
+            content(shape, array(texts))
+                .expect("read")
+                .expect("there")
+                .fingerprint()
+        };
+        assert_ne!(
+            print(RedisShape::List, &["ab", "c"]),
+            print(RedisShape::List, &["a", "bc"])
+        );
+        assert_ne!(
+            print(RedisShape::List, &["a", "b"]),
+            print(RedisShape::List, &["b", "a"])
+        );
+        assert_eq!(
+            print(RedisShape::Set, &["a", "b"]),
+            print(RedisShape::Set, &["b", "a"])
+        );
         assert_eq!(
             print(RedisShape::Hash, &["a", "1", "b", "2"]),
             print(RedisShape::Hash, &["b", "2", "a", "1"])

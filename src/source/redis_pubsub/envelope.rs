@@ -7,13 +7,17 @@ use crate::value::{Json, Value};
 /// `type` becomes the event name and must be one (EDGE E6); `data` is the data, a string as text, anything else as JSON.
 /// `id` and `retry` are ignored: ids are the gateway's own. The error is for the log.
 pub(super) fn open_flask_sse(payload: &[u8]) -> Result<Message, String> {
-    let envelope = Value::parse_json(payload).map_err(|error| format!("not an envelope: {error}"))?;
+    let envelope =
+        Value::parse_json(payload).map_err(|error| format!("not an envelope: {error}"))?;
     let Some(Json::Object(members)) = envelope.as_json() else {
         return Err("not an envelope: no JSON object".into());
     };
     let event = match members.get("type") {
         None | Some(Json::Null) => None,
-        Some(Json::String(name)) => Some(EventName::parse(name).map_err(|error| format!("the `type` of the envelope: {error}"))?),
+        Some(Json::String(name)) => Some(
+            EventName::parse(name)
+                .map_err(|error| format!("the `type` of the envelope: {error}"))?,
+        ),
         Some(_) => return Err("the `type` of the envelope is not a string".into()),
     };
     let data = match members.get("data") {
@@ -31,20 +35,29 @@ mod tests {
     fn open(payload: &str) -> Result<(String, bool, Option<String>), String> {
         open_flask_sse(payload.as_bytes()).map(|message| {
             let event = message.event.map(|name| name.as_str().to_owned());
-            (message.data.encoded().to_owned(), message.data.is_text(), event)
+            (
+                message.data.encoded().to_owned(),
+                message.data.is_text(),
+                event,
+            )
         })
     }
 
     #[test]
     fn data_is_text_when_it_is_a_string_and_json_otherwise() {
-        let text = |data: &str, event: Option<&str>| Ok((data.to_owned(), true, event.map(ToOwned::to_owned)));
+        let text = |data: &str, event: Option<&str>| {
+            Ok((data.to_owned(), true, event.map(ToOwned::to_owned)))
+        };
         let json = |data: &str| Ok((data.to_owned(), false, None));
         assert_eq!(
             open(r#"{"data": "Hello\nworld", "type": "greeting", "id": "7\n", "retry": 1}"#),
             text("Hello\nworld", Some("greeting"))
         );
         assert_eq!(open(r#"{"data": "{\"a\": 1}"}"#), text("{\"a\": 1}", None));
-        assert_eq!(open(r#"{"data": {"price": 1.10}, "type": null}"#), json(r#"{"price":1.10}"#));
+        assert_eq!(
+            open(r#"{"data": {"price": 1.10}, "type": null}"#),
+            json(r#"{"price":1.10}"#)
+        );
         assert_eq!(open(r#"{"data": null}"#), json("null"));
     }
 

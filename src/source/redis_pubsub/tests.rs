@@ -13,15 +13,31 @@ fn feed(client: &RedisClient, channel: PubSubName) -> PubSubFeed {
     feed_of(client, channel, Envelope::None, RedisFormat::Auto)
 }
 
-fn feed_of(client: &RedisClient, channel: PubSubName, envelope: Envelope, format: RedisFormat) -> PubSubFeed {
-    let server = Arc::new(RedisServer { name: "main".into(), url: Secret::new("") });
-    let spec = config::RedisPubSubSource { server, channel, envelope, format };
+fn feed_of(
+    client: &RedisClient,
+    channel: PubSubName,
+    envelope: Envelope,
+    format: RedisFormat,
+) -> PubSubFeed {
+    let server = Arc::new(RedisServer {
+        name: "main".into(),
+        url: Secret::new(""),
+    });
+    let spec = config::RedisPubSubSource {
+        server,
+        channel,
+        envelope,
+        format,
+    };
     PubSubFeed::new(client.clone(), spec, &Params(vec!["eu".into()]))
 }
 
 /// `news:eu`, through a parameter.
 fn channel() -> PubSubName {
-    PubSubName::Channel(ParamText(vec![Part::Literal("news:".into()), Part::Param(0)]))
+    PubSubName::Channel(ParamText(vec![
+        Part::Literal("news:".into()),
+        Part::Param(0),
+    ]))
 }
 
 fn pattern(text: &str) -> PubSubName {
@@ -34,14 +50,24 @@ async fn told(feed: &mut PubSubFeed) -> String {
         FeedItem::Up => "up".into(),
         FeedItem::Down(error) => format!("down {}", error.cause),
         FeedItem::Refused(why) => format!("refused {why}"),
-        FeedItem::Message(Message { data, event: Some(name) }) => format!("{name} {}", data.encoded()),
-        FeedItem::Message(Message { data, event: None }) if data.is_text() => format!("text {}", data.encoded()),
+        FeedItem::Message(Message {
+            data,
+            event: Some(name),
+        }) => format!("{name} {}", data.encoded()),
+        FeedItem::Message(Message { data, event: None }) if data.is_text() => {
+            format!("text {}", data.encoded())
+        }
         FeedItem::Message(Message { data, event: None }) => format!("json {}", data.encoded()),
     }
 }
 
 fn subscribers(redis: &TestRedis, channel: &str) -> String {
-    redis.cli(&["PUBSUB", "NUMSUB", channel]).lines().nth(1).expect("a number").to_owned()
+    redis
+        .cli(&["PUBSUB", "NUMSUB", channel])
+        .lines()
+        .nth(1)
+        .expect("a number")
+        .to_owned()
 }
 
 #[tokio::test]
@@ -49,7 +75,12 @@ async fn messages_arrive_in_order_in_their_formats() {
     let redis = TestRedis::start();
     let client = RedisClient::for_test(&redis.url());
     let mut auto = feed(&client, channel());
-    let mut json = feed_of(&client, pattern("news:*"), Envelope::None, RedisFormat::Json);
+    let mut json = feed_of(
+        &client,
+        pattern("news:*"),
+        Envelope::None,
+        RedisFormat::Json,
+    );
     let mut text = feed_of(&client, pattern("n*"), Envelope::None, RedisFormat::Text);
     let mut flask = feed_of(&client, channel(), Envelope::FlaskSse, RedisFormat::Auto);
     for feed in [&mut auto, &mut json, &mut text, &mut flask] {
@@ -59,15 +90,24 @@ async fn messages_arrive_in_order_in_their_formats() {
         redis.cli(&["PUBLISH", "news:eu", message]);
     }
     redis.cli(&["EVAL", "redis.call('PUBLISH', 'news:eu', '\\255')", "0"]);
-    assert_eq!(told(&mut auto).await, r#"json {"data":[1.10],"type":"price"}"#);
+    assert_eq!(
+        told(&mut auto).await,
+        r#"json {"data":[1.10],"type":"price"}"#
+    );
     assert_eq!(told(&mut auto).await, "text plain");
     assert_eq!(told(&mut auto).await, "text ");
     assert!(told(&mut auto).await.starts_with("refused "));
 
-    assert_eq!(told(&mut json).await, r#"json {"data":[1.10],"type":"price"}"#);
+    assert_eq!(
+        told(&mut json).await,
+        r#"json {"data":[1.10],"type":"price"}"#
+    );
     assert!(told(&mut json).await.starts_with("refused "));
 
-    assert_eq!(told(&mut text).await, "text {\"data\": [1.10], \"type\": \"price\"}");
+    assert_eq!(
+        told(&mut text).await,
+        "text {\"data\": [1.10], \"type\": \"price\"}"
+    );
 
     assert_eq!(told(&mut flask).await, "price [1.10]");
     for _ in 0..3 {
@@ -107,7 +147,9 @@ async fn feeds_of_a_channel_share_its_subscription() {
 async fn after_a_restart_all_is_subscribed_before_it_is_up() {
     let mut redis = TestRedis::start();
     let client = RedisClient::for_test(&redis.url());
-    let mut feeds: Vec<_> = (0..30).map(|index| feed(&client, pattern(&format!("*{index}")))).collect();
+    let mut feeds: Vec<_> = (0..30)
+        .map(|index| feed(&client, pattern(&format!("*{index}"))))
+        .collect();
     for feed in &mut feeds {
         assert_eq!(told(feed).await, "up");
     }
@@ -131,7 +173,9 @@ async fn after_a_restart_all_is_subscribed_before_it_is_up() {
         }
         assert_eq!(told(&mut late).await, "up");
         drop(feeds);
-        feeds = (0..30).map(|index| feed(&client, pattern(&format!("*{index}")))).collect();
+        feeds = (0..30)
+            .map(|index| feed(&client, pattern(&format!("*{index}"))))
+            .collect();
         for feed in &mut feeds {
             assert_eq!(told(feed).await, "up");
         }
@@ -159,7 +203,10 @@ async fn large_messages_are_refused() {
     let client = RedisClient::for_test(&redis.url());
     let mut news = feed(&client, channel());
     let mut all = feed(&client, pattern("*"));
-    assert_eq!((told(&mut news).await, told(&mut all).await), ("up".into(), "up".into()));
+    assert_eq!(
+        (told(&mut news).await, told(&mut all).await),
+        ("up".into(), "up".into())
+    );
     redis.cli(&["PUBLISH", "news:eu", &"x".repeat(1024 * 1024 + 1)]);
     redis.cli(&["PUBLISH", "news:eu", &"x".repeat(1024 * 1024)]);
     for feed in [&mut news, &mut all] {
@@ -175,11 +222,21 @@ async fn a_slow_listener_loses_the_oldest_and_is_told() {
     let client = RedisClient::for_test(&redis.url());
     let mut slow = feed(&client, channel());
     let mut end = feed(&client, pattern("end"));
-    assert_eq!((told(&mut slow).await, told(&mut end).await), ("up".into(), "up".into()));
-    redis.cli(&["EVAL", "for i = 1, 3000 do redis.call('PUBLISH', 'news:eu', i) end", "0"]);
+    assert_eq!(
+        (told(&mut slow).await, told(&mut end).await),
+        ("up".into(), "up".into())
+    );
+    redis.cli(&[
+        "EVAL",
+        "for i = 1, 3000 do redis.call('PUBLISH', 'news:eu', i) end",
+        "0",
+    ]);
     redis.cli(&["PUBLISH", "end", "now"]);
     assert_eq!(told(&mut end).await, "text now");
-    assert_eq!(told(&mut slow).await, "refused 1976 messages that came faster than they were taken");
+    assert_eq!(
+        told(&mut slow).await,
+        "refused 1976 messages that came faster than they were taken"
+    );
     for expected in 1977..=3000 {
         assert_eq!(told(&mut slow).await, format!("json {expected}"));
     }
@@ -190,7 +247,10 @@ async fn a_slow_listener_loses_the_oldest_and_is_told() {
 async fn rights_decide_channel_by_channel() {
     let redis = TestRedis::start();
     let rights = "on >hunter2 resetchannels &news:* &patterns* -@all +subscribe +psubscribe";
-    let command: Vec<_> = ["ACL", "SETUSER", "bob"].into_iter().chain(rights.split(' ')).collect();
+    let command: Vec<_> = ["ACL", "SETUSER", "bob"]
+        .into_iter()
+        .chain(rights.split(' '))
+        .collect();
     redis.cli(&command);
     let client = RedisClient::for_test(&redis.url().replace("redis://", "redis://bob:hunter2@"));
     let mut news = feed(&client, channel());
@@ -210,13 +270,17 @@ async fn rights_decide_channel_by_channel() {
 /// EDGE R7: a server that quotes the login in its error does not bring the password into the log.
 #[tokio::test]
 async fn a_server_without_hello_is_down_and_the_password_stays_unseen() {
-    let redis = TestRedis::start_with(&["--requirepass", "hunter2", "--rename-command", "HELLO", ""]);
+    let redis =
+        TestRedis::start_with(&["--requirepass", "hunter2", "--rename-command", "HELLO", ""]);
     let client = RedisClient::for_test(&redis.url().replace("redis://", "redis://:hunter2@"));
     let mut news = feed(&client, channel());
     match soon(news.next()).await {
         FeedItem::Down(error) => {
             assert_eq!(error.cause, Cause::Redis);
-            assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
+            assert!(
+                !format!("{error} {error:?}").contains("hunter2"),
+                "{error:?}"
+            );
         }
         other => panic!("{other:?}"),
     }

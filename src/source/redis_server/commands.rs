@@ -39,7 +39,10 @@ enum State {
 impl Commands {
     pub(super) fn start(dialer: Arc<Dialer>) -> Self {
         let (teller, state) = watch::channel(State::Connecting);
-        let tenant = Teller { state: teller, generation: 0 };
+        let tenant = Teller {
+            state: teller,
+            generation: 0,
+        };
         let supervisor = tokio::spawn(async move {
             supervise(dialer, tenant).await;
         });
@@ -52,21 +55,26 @@ impl Commands {
     /// The connection, or why there is none. Waits only for the first attempt to connect, which has a deadline.
     pub(in crate::source) async fn line(&self) -> Result<Line, SourceError> {
         let mut state = self.state.clone();
-        let known = state.wait_for(|state| !matches!(state, State::Connecting)).await;
+        let known = state
+            .wait_for(|state| !matches!(state, State::Connecting))
+            .await;
         match known.as_deref() {
             Ok(State::Up(connection, generation)) => Ok(Line {
                 connection: connection.clone(),
                 generation: *generation,
             }),
             Ok(State::Down(error)) => Err(error.clone()),
-            Ok(State::Connecting) | Err(_) => Err(SourceError::new(Cause::Redis, "the gateway is stopping")),
+            Ok(State::Connecting) | Err(_) => {
+                Err(SourceError::new(Cause::Redis, "the gateway is stopping"))
+            }
         }
     }
 
     /// Completes when there is a connection that is not the one of generation `seen`. May never complete.
     pub(in crate::source) async fn line_other_than(&self, seen: Option<Generation>) {
         let mut state = self.state.clone();
-        let news = |state: &State| matches!(state, State::Up(_, generation) if Some(*generation) != seen);
+        let news =
+            |state: &State| matches!(state, State::Up(_, generation) if Some(*generation) != seen);
         if state.wait_for(news).await.is_err() {
             std::future::pending::<()>().await;
         }
@@ -101,7 +109,8 @@ impl Tenant for Teller {
 
     fn up(&mut self, connection: &MultiplexedConnection) {
         self.generation += 1;
-        self.state.send_replace(State::Up(connection.clone(), self.generation));
+        self.state
+            .send_replace(State::Up(connection.clone(), self.generation));
     }
 
     async fn work(&mut self, _connection: MultiplexedConnection) -> SourceError {

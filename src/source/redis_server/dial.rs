@@ -74,7 +74,11 @@ enum Address {
 
 impl Dialer {
     /// Takes a `redis://`, `rediss://`, `redis+unix://` or `unix://` URL. `roots` are trusted instead of the system's authorities.
-    pub(super) fn new(url: &str, roots: Option<RootCertStore>, patience: Patience) -> Result<Self, Unusable> {
+    pub(super) fn new(
+        url: &str,
+        roots: Option<RootCertStore>,
+        patience: Patience,
+    ) -> Result<Self, Unusable> {
         let info = redis::parse_redis_url(url)
             .and_then(|url| url.into_connection_info().ok())
             .ok_or(Unusable("not a usable Redis URL"))?;
@@ -82,18 +86,25 @@ impl Dialer {
             ConnectionAddr::Tcp(host, port) => Address::Tcp(host.clone(), *port),
             ConnectionAddr::Unix(path) => Address::Unix(path.clone()),
             ConnectionAddr::TcpTls { insecure: true, .. } => {
-                return Err(Unusable("a Redis server over TLS is always verified, `#insecure` is not offered"));
+                return Err(Unusable(
+                    "a Redis server over TLS is always verified, `#insecure` is not offered",
+                ));
             }
             ConnectionAddr::TcpTls { host, port, .. } => {
-                let name = ServerName::try_from(host.clone())
-                    .map_err(|_| Unusable("the host of the Redis URL is no name that a certificate can have"))?;
+                let name = ServerName::try_from(host.clone()).map_err(|_| {
+                    Unusable("the host of the Redis URL is no name that a certificate can have")
+                })?;
                 Address::Tls(host.clone(), *port, name, tls(roots)?)
             }
             _ => return Err(Unusable("this kind of Redis URL is not supported")),
         };
         // A user with few rights must not be asked for CLIENT SETINFO (EDGE R4).
         let login = info.redis_settings().clone().set_skip_set_lib_name();
-        Ok(Self { address, login, patience })
+        Ok(Self {
+            address,
+            login,
+            patience,
+        })
     }
 
     /// Connects for commands, in RESP2: there every string, also a score, comes as the text that it is.
@@ -106,12 +117,19 @@ impl Dialer {
         self.open(ProtocolVersion::RESP3, Some(on_push)).await
     }
 
-    async fn open(&self, protocol: ProtocolVersion, on_push: Option<OnPush>) -> Result<Dialed, SourceError> {
+    async fn open(
+        &self,
+        protocol: ProtocolVersion,
+        on_push: Option<OnPush>,
+    ) -> Result<Dialed, SourceError> {
         let stream = timeout(self.patience.connect, self.reach())
             .await
-            .map_err(|_| SourceError::new(Cause::Timeout, "the redis server does not take connections"))??;
+            .map_err(|_| {
+                SourceError::new(Cause::Timeout, "no connection to the redis server in time")
+            })??;
         let login = self.login.clone().set_protocol(protocol);
-        let mut config = AsyncConnectionConfig::new().set_response_timeout(Some(self.patience.reply));
+        let mut config =
+            AsyncConnectionConfig::new().set_response_timeout(Some(self.patience.reply));
         if let Some(on_push) = on_push {
             config = config.set_push_sender(move |push: PushInfo| {
                 on_push(push);
@@ -123,7 +141,10 @@ impl Dialer {
             .await
             .map_err(|_| SourceError::new(Cause::Timeout, "the redis server does not answer"))?
             .map_err(|error| fault::at_login(&error))?;
-        Ok(Dialed { connection, driver: Box::pin(driver) })
+        Ok(Dialed {
+            connection,
+            driver: Box::pin(driver),
+        })
     }
 
     async fn reach(&self) -> Result<Box<dyn Stream>, SourceError> {
@@ -156,14 +177,19 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 async fn tcp(host: &str, port: u16) -> Result<TcpStream, SourceError> {
-    let stream = TcpStream::connect((host, port)).await.map_err(unreachable)?;
+    let stream = TcpStream::connect((host, port))
+        .await
+        .map_err(unreachable)?;
     stream.set_nodelay(true).map_err(unreachable)?;
     Ok(stream)
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "stands in map_err")]
 fn unreachable(error: io::Error) -> SourceError {
-    SourceError::new(Cause::Redis, format!("no connection to the redis server: {error}"))
+    SourceError::new(
+        Cause::Redis,
+        format!("no connection to the redis server: {error}"),
+    )
 }
 
 /// The authorities are read once: reading them at every connect would cost a directory of files each time.
@@ -174,12 +200,15 @@ fn tls(roots: Option<RootCertStore>) -> Result<TlsConnector, Unusable> {
         roots
     });
     if roots.is_empty() {
-        return Err(Unusable("the system has no certificate authorities to verify a Redis server over TLS with"));
+        return Err(Unusable(
+            "the system has no certificate authorities to verify a Redis server over TLS with",
+        ));
     }
-    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|_| Unusable("this build has no usable TLS version"))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    let config =
+        ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|_| Unusable("this build has no usable TLS version"))?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
     Ok(TlsConnector::from(Arc::new(config)))
 }

@@ -9,8 +9,12 @@ use crate::source::{Cause, SourceError};
 pub(super) fn of_command(error: &RedisError) -> SourceError {
     let detail = match cause(error) {
         Cause::Timeout => "the redis server did not answer in time".to_owned(),
-        Cause::TooLarge => "the reply is larger than 1 MiB or has more than 100,000 elements".to_owned(),
-        _ if error.is_connection_dropped() => "the connection to the redis server was lost".to_owned(),
+        Cause::TooLarge => {
+            "the reply is larger than 1 MiB or has more than 100,000 elements".to_owned()
+        }
+        _ if error.is_connection_dropped() => {
+            "the connection to the redis server was lost".to_owned()
+        }
         _ => format!("redis: {error}"),
     };
     SourceError::new(cause(error), detail)
@@ -21,7 +25,9 @@ pub(super) fn of_command(error: &RedisError) -> SourceError {
 pub(super) fn at_login(error: &RedisError) -> SourceError {
     let detail = match (error.kind(), error.code()) {
         (ErrorKind::RESP3NotSupported, _) => "pub/sub needs Redis 6 or newer".to_owned(),
-        (ErrorKind::AuthenticationFailed, _) => "the redis server refused user and password".to_owned(),
+        (ErrorKind::AuthenticationFailed, _) => {
+            "the redis server refused user and password".to_owned()
+        }
         (_, Some(code)) => format!("the redis server refused the login: {code}"),
         _ => format!("login at the redis server failed: {}", error.category()),
     };

@@ -296,14 +296,24 @@ mod tests {
     /// EDGE R8: the limit is on the bytes of all strings of a reply together; the next reply is not touched.
     #[test]
     fn a_reply_over_the_limit_becomes_an_error_and_the_next_one_passes() {
-        assert_eq!(run(&string(MAX_BYTES), 9000).as_deref(), Ok(&*string(MAX_BYTES)));
+        assert_eq!(
+            run(&string(MAX_BYTES), 9000).as_deref(),
+            Ok(&*string(MAX_BYTES))
+        );
 
         let mut bytes = string(MAX_BYTES + 1);
         bytes.extend_from_slice(b"+OK\r\n");
         let out = run(&bytes, 9000).expect("framed");
-        assert!(is_too_large(&out) && out.ends_with(b"MiB\r\n+OK\r\n"), "{out:?}");
+        assert!(
+            is_too_large(&out) && out.ends_with(b"MiB\r\n+OK\r\n"),
+            "{out:?}"
+        );
 
-        let halves = [b"*2\r\n".as_slice(), &string(MAX_BYTES / 2), &string(MAX_BYTES / 2 + 1)];
+        let halves = [
+            b"*2\r\n".as_slice(),
+            &string(MAX_BYTES / 2),
+            &string(MAX_BYTES / 2 + 1),
+        ];
         let out = run(&halves.concat(), 9000).expect("framed");
         assert!(is_too_large(&out) && out.len() < 100);
     }
@@ -325,7 +335,11 @@ mod tests {
     /// EDGE R8: a message that is too large keeps its channel, so that its readers can be told.
     #[test]
     fn an_oversize_string_of_a_push_becomes_a_null() {
-        let push = [b">3\r\n$7\r\nmessage\r\n$1\r\nc\r\n".as_slice(), &string(MAX_BYTES + 1), b"+OK\r\n"];
+        let push = [
+            b">3\r\n$7\r\nmessage\r\n$1\r\nc\r\n".as_slice(),
+            &string(MAX_BYTES + 1),
+            b"+OK\r\n",
+        ];
         let out = run(&push.concat(), 5000).expect("framed");
         assert_eq!(out, b">3\r\n$7\r\nmessage\r\n$1\r\nc\r\n_\r\n+OK\r\n");
     }
@@ -333,7 +347,12 @@ mod tests {
     #[test]
     fn nesting_and_nonsense_end_the_connection() {
         assert!(run(&b"*1\r\n".repeat(MAX_DEPTH), 100).is_ok());
-        for bad in [&b"*1\r\n".repeat(MAX_DEPTH + 1), b"HTTP/1.1 400\r\n".as_slice(), b"$+3\r\nabc\r\n", b"$3\n"] {
+        for bad in [
+            &b"*1\r\n".repeat(MAX_DEPTH + 1),
+            b"HTTP/1.1 400\r\n".as_slice(),
+            b"$+3\r\nabc\r\n",
+            b"$3\n",
+        ] {
             assert!(run(bad, 100).is_err(), "{bad:?}");
         }
         assert!(run(&vec![b'+'; MAX_LINE + 1], 1000).is_err());
@@ -342,7 +361,10 @@ mod tests {
 
     #[test]
     fn an_unfinished_reply_is_held_back() {
-        assert_eq!(run(b"+OK\r\n*2\r\n:1\r\n", 100).as_deref(), Ok(b"+OK\r\n".as_slice()));
+        assert_eq!(
+            run(b"+OK\r\n*2\r\n:1\r\n", 100).as_deref(),
+            Ok(b"+OK\r\n".as_slice())
+        );
     }
 
     fn reply() -> impl Strategy<Value = Vec<u8>> {

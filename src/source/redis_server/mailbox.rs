@@ -100,14 +100,21 @@ impl Queue {
     }
 
     fn drop_oldest_message(&mut self) {
-        if let Some(oldest) = self.deliveries.iter().position(|delivery| !is_state(delivery))
+        if let Some(oldest) = self
+            .deliveries
+            .iter()
+            .position(|delivery| !is_state(delivery))
             && let Some(dropped) = self.deliveries.remove(oldest)
         {
             self.count_out(&dropped);
             self.missed += 1;
         }
         // The message may have stood between two outages, which are one now. States alternate, so they go in pairs.
-        let states = self.deliveries.iter().take_while(|delivery| is_state(delivery)).count();
+        let states = self
+            .deliveries
+            .iter()
+            .take_while(|delivery| is_state(delivery))
+            .count();
         self.deliveries.drain(..states.saturating_sub(1) / 2 * 2);
     }
 
@@ -216,9 +223,16 @@ mod tests {
             queue.state(down(&outage.to_string()));
             queue.state(Delivery::Up);
         }
-        assert!(queue.deliveries.len() <= 3 * MAX_MESSAGES + 2, "{}", queue.deliveries.len());
+        assert!(
+            queue.deliveries.len() <= 3 * MAX_MESSAGES + 2,
+            "{}",
+            queue.deliveries.len()
+        );
         queue.state(down("last"));
-        assert_eq!(drain(&mut queue).last().map(String::as_str), Some("down last"));
+        assert_eq!(
+            drain(&mut queue).last().map(String::as_str),
+            Some("down last")
+        );
     }
 
     #[tokio::test]
@@ -232,6 +246,9 @@ mod tests {
         mailbox.up();
         mailbox.message(None);
         let told = listener.await.expect("no panic");
-        assert!(matches!(told, (Delivery::Up, Delivery::TooLarge)), "{told:?}");
+        assert!(
+            matches!(told, (Delivery::Up, Delivery::TooLarge)),
+            "{told:?}"
+        );
     }
 }

@@ -52,8 +52,13 @@ impl Pushes {
     /// Listens to `topic`.
     pub(in crate::source) fn subscribe(self: Arc<Self>, topic: Topic) -> Subscription {
         let mailbox = Arc::new(Mailbox::default());
-        self.board.change(|registry| registry.join(topic.clone(), mailbox.clone()));
-        Subscription { topic, mailbox, pushes: self }
+        self.board
+            .change(|registry| registry.join(topic.clone(), mailbox.clone()));
+        Subscription {
+            topic,
+            mailbox,
+            pushes: self,
+        }
     }
 }
 
@@ -66,7 +71,9 @@ impl Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.pushes.board.change(|registry| registry.leave(&self.topic, &self.mailbox));
+        self.pushes
+            .board
+            .change(|registry| registry.leave(&self.topic, &self.mailbox));
     }
 }
 
@@ -100,13 +107,27 @@ impl Board {
         let mut data = push.data.into_iter();
         let name = data.next();
         match push.kind {
-            PushKind::Message => self.registry.lock().message(&topic(Topic::Channel, name), payload(data.next()).as_ref()),
+            PushKind::Message => self
+                .registry
+                .lock()
+                .message(&topic(Topic::Channel, name), payload(data.next()).as_ref()),
             // The middle one is the channel that matched.
-            PushKind::PMessage => self.registry.lock().message(&topic(Topic::Pattern, name), payload(data.nth(1)).as_ref()),
-            PushKind::Subscribe => self.change(|registry| registry.subscribed(&topic(Topic::Channel, name))),
-            PushKind::PSubscribe => self.change(|registry| registry.subscribed(&topic(Topic::Pattern, name))),
-            PushKind::Unsubscribe => self.change(|registry| registry.unsubscribed(&topic(Topic::Channel, name))),
-            PushKind::PUnsubscribe => self.change(|registry| registry.unsubscribed(&topic(Topic::Pattern, name))),
+            PushKind::PMessage => self
+                .registry
+                .lock()
+                .message(&topic(Topic::Pattern, name), payload(data.nth(1)).as_ref()),
+            PushKind::Subscribe => {
+                self.change(|registry| registry.subscribed(&topic(Topic::Channel, name)))
+            }
+            PushKind::PSubscribe => {
+                self.change(|registry| registry.subscribed(&topic(Topic::Pattern, name)))
+            }
+            PushKind::Unsubscribe => {
+                self.change(|registry| registry.unsubscribed(&topic(Topic::Channel, name)))
+            }
+            PushKind::PUnsubscribe => {
+                self.change(|registry| registry.unsubscribed(&topic(Topic::Pattern, name)))
+            }
             _ => {}
         }
     }
@@ -134,7 +155,9 @@ struct Listener(Arc<Board>);
 impl Tenant for Listener {
     async fn dial(&self, dialer: &Dialer) -> Result<Dialed, SourceError> {
         let board = self.0.clone();
-        dialer.dial_for_pushes(Box::new(move |push| board.sort(push))).await
+        dialer
+            .dial_for_pushes(Box::new(move |push| board.sort(push)))
+            .await
     }
 
     fn up(&mut self, _connection: &MultiplexedConnection) {
@@ -145,14 +168,19 @@ impl Tenant for Listener {
         loop {
             let steps = self.0.registry.lock().steps(Instant::now());
             stream::iter(steps)
-                .for_each_concurrent(CONCURRENT_STEPS, |step| take(&self.0, connection.clone(), step))
+                .for_each_concurrent(CONCURRENT_STEPS, |step| {
+                    take(&self.0, connection.clone(), step)
+                })
                 .await;
             let (is_clogged, retry) = {
                 let registry = self.0.registry.lock();
                 (registry.is_clogged(), registry.next_retry())
             };
             if is_clogged {
-                return SourceError::new(Cause::Redis, "too many subscriptions that the redis user may not give up");
+                return SourceError::new(
+                    Cause::Redis,
+                    "too many subscriptions that the redis user may not give up",
+                );
             }
             let retry = async {
                 match retry {
@@ -185,7 +213,9 @@ async fn take(board: &Board, mut connection: MultiplexedConnection, step: Step) 
     };
     let mut registry = board.registry.lock();
     match step {
-        Step::Subscribe(topic) => registry.refused(&topic, fault::of_command(&error), Instant::now()),
+        Step::Subscribe(topic) => {
+            registry.refused(&topic, fault::of_command(&error), Instant::now())
+        }
         Step::Unsubscribe(topic) => registry.kept(&topic),
     }
 }

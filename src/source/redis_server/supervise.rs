@@ -23,7 +23,10 @@ pub(super) trait Tenant: Send {
     fn up(&mut self, connection: &MultiplexedConnection);
 
     /// Works on the connection. Ends only when it should be made anew.
-    fn work(&mut self, connection: MultiplexedConnection) -> impl Future<Output = SourceError> + Send;
+    fn work(
+        &mut self,
+        connection: MultiplexedConnection,
+    ) -> impl Future<Output = SourceError> + Send;
 
     /// No connection could be made, or it was lost. Nothing of it arrives any more.
     fn down(&mut self, error: SourceError);
@@ -71,7 +74,11 @@ async fn live(dialer: &Dialer, tenant: &mut impl Tenant) -> SourceError {
     }
 }
 
-async fn heartbeat(connection: &MultiplexedConnection, mut probe: Probe, every: Duration) -> SourceError {
+async fn heartbeat(
+    connection: &MultiplexedConnection,
+    mut probe: Probe,
+    every: Duration,
+) -> SourceError {
     loop {
         sleep(every).await;
         if let Err(error) = probe.ask(connection).await {
@@ -142,7 +149,10 @@ mod tests {
         let pauses: Vec<_> = (0..20).map(|_| backoff.pause()).collect();
         assert!(pauses[0] >= Duration::from_millis(25) && pauses[0] <= Duration::from_millis(50));
         let last = &pauses[10..];
-        assert!(last.iter().all(|p| *p >= Duration::from_secs(1) && *p <= Duration::from_secs(2)));
+        assert!(
+            last.iter()
+                .all(|p| *p >= Duration::from_secs(1) && *p <= Duration::from_secs(2))
+        );
         assert!(last.iter().any(|p| *p != last[0]));
     }
 }

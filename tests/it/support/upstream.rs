@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -44,8 +44,6 @@ pub enum Reply {
     Hang,
     /// These bytes again and again, for as long as they are taken.
     Endless { head: Vec<u8>, again: Vec<u8> },
-    /// The reply after a while.
-    After(Duration, Box<Reply>),
 }
 
 pub fn json(body: &str) -> Reply {
@@ -231,10 +229,6 @@ async fn write_reply(stream: &mut TcpStream, reply: Reply) -> bool {
                 while stream.write_all(&again).await.is_ok() {}
             }
             false
-        }
-        Reply::After(delay, reply) => {
-            tokio::time::sleep(delay).await;
-            Box::pin(write_reply(stream, *reply)).await
         }
     }
 }
