@@ -45,7 +45,7 @@ bench: ## Measure the gateway against a bare broadcaster; QUICK=1 takes a minute
 	cargo build --profile bench --locked
 	target=$${CARGO_TARGET_DIR:-target}
 	cargo run --release --locked --manifest-path benches/harness/Cargo.toml -- \
-		--gateway "$$target/release/wellspring" $(if $(filter-out 0,$(QUICK)),--quick)
+		--gateway "$$target/release/wellspring" --append 'cargo bench --quiet --locked --bench diff' $(if $(filter-out 0,$(QUICK)),--quick)
 
 image-test: ## Build the container image without a container engine, and try it; needs root
 	tests/image/run

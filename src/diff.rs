@@ -117,6 +117,81 @@ mod tests {
         value(&document.to_string())
     }
 
+    /// Makes every scalar long, so that saying what changed beats sending the whole again, and all operations are met.
+    fn padded(json: Json) -> Json {
+        match json {
+            Json::Array(elements) => Json::Array(elements.into_iter().map(padded).collect()),
+            Json::Object(members) => Json::Object(
+                members
+                    .into_iter()
+                    .map(|(name, member)| (name, padded(member)))
+                    .collect(),
+            ),
+            scalar => Json::Object(
+                [
+                    ("v".into(), scalar),
+                    ("pad".into(), "x".repeat(90).as_str().into()),
+                ]
+                .into_iter()
+                .collect(),
+            ),
+        }
+    }
+
+    /// A document after some edits: at each place the next of `dice` says what happens there.
+    fn edited(json: &Json, fresh: &Json, dice: &mut impl Iterator<Item = u8>) -> Json {
+        match (dice.next().unwrap_or(255) % 16, json) {
+            (0, _) => fresh.clone(),
+            (roll, Json::Array(elements)) => {
+                let mut elements: Vec<Json> = elements
+                    .iter()
+                    .map(|element| edited(element, fresh, dice))
+                    .collect();
+                let at =
+                    |die: Option<u8>, length: usize| usize::from(die.unwrap_or(0)) % length.max(1);
+                match (roll, elements.len()) {
+                    (1..=3, length) => elements.insert(at(dice.next(), length), fresh.clone()),
+                    (4..=6, 1..) => drop(elements.remove(at(dice.next(), elements.len()))),
+                    (7..=9, length @ 1..) => {
+                        let moved = elements.remove(at(dice.next(), length));
+                        elements.insert(at(dice.next(), length), moved);
+                    }
+                    (10, _) => elements.reverse(),
+                    _ => {}
+                }
+                Json::Array(elements)
+            }
+            (roll, Json::Object(members)) => {
+                let mut members: indexmap::IndexMap<_, _> = members
+                    .iter()
+                    .map(|(name, member)| (name.clone(), edited(member, fresh, dice)))
+                    .collect();
+                match roll {
+                    1..=3 => drop(members.insert("a".into(), fresh.clone())),
+                    4..=6 => drop(members.pop()),
+                    7 => members.reverse(),
+                    _ => {}
+                }
+                Json::Object(members)
+            }
+            _ => json.clone(),
+        }
+    }
+
+    /// A document and what became of it.
+    fn two_readings() -> impl Strategy<Value = (Value, Value)> {
+        (
+            any_json(),
+            any_json(),
+            proptest::collection::vec(any::<u8>(), 0..60),
+        )
+            .prop_map(|(old, fresh, dice)| {
+                let (old, fresh) = (padded(old), padded(fresh));
+                let new = edited(&old, &fresh, &mut dice.into_iter());
+                (Value::from_json(old), Value::from_json(new))
+            })
+    }
+
     /// Arrays of records that come, go, move and change, some without or with doubtful keys.
     fn records() -> impl Strategy<Value = Json> {
         let id = prop_oneof![
@@ -381,6 +456,16 @@ mod tests {
         ] {
             patch(old, new, &by_id);
         }
+        let row =
+            |id: u32, letter: &str| format!(r#"{{"id":{id},"text":"{}"}}"#, letter.repeat(90));
+        assert_eq!(
+            patch(
+                &format!("[{},{}]", row(1, "a"), row(1, "b")),
+                &format!("[{}]", row(1, "a")),
+                &by_id
+            ),
+            r#"[{"op":"remove","path":"/1"}]"#
+        );
     }
 
     /// EDGE J5: time does not explode where everything differs; a snapshot is the answer.
@@ -425,11 +510,35 @@ mod tests {
 
         /// EDGE J1, J3.
         #[test]
+        fn edits_in_depth_are_told((old, new) in two_readings()) {
+            for by in [&keys(&[]), &keys(&[("$..*", "v"), ("$", "v")])] {
+                let patch = json_patch(&old, &new, by, UNLIMITED).expect("a patch");
+                prop_assert_eq!(&apply(&old, &patch), &new, "{}", patch);
+                for limit in [patch.len() / 2, patch.len() - 1] {
+                    if let Some(shorter) = json_patch(&old, &new, by, limit) {
+                        prop_assert!(shorter.len() <= limit);
+                        prop_assert_eq!(&apply(&old, &shorter), &new, "{}", shorter);
+                    }
+                }
+            }
+            if let Some(patch) = merge_patch(&old, &new, UNLIMITED) {
+                prop_assert_eq!(&merge(&old, &patch), &new, "{}", patch);
+            }
+        }
+
+        /// EDGE J1, J3.
+        #[test]
         fn arrays_of_few_different_elements(
             old in proptest::collection::vec(0..4_u64, 0..12),
             new in proptest::collection::vec(0..4_u64, 0..12),
         ) {
+            // Short elements are replaced, long ones are moved.
             patch(&format!("{old:?}"), &format!("{new:?}"), &keys(&[]));
+            let long = |numbers: Vec<u64>| {
+                let texts: Vec<String> = numbers.iter().map(|n| n.to_string().repeat(90)).collect();
+                format!("{texts:?}")
+            };
+            patch(&long(old), &long(new), &keys(&[]));
         }
 
         /// EDGE J1, J3: moves, removals and changes together.

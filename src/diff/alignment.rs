@@ -154,7 +154,7 @@ pub(super) fn by_content(
         alignment.stays[0] = true;
         return Ok(alignment);
     }
-    let (old_names, new_names) = name(old, new, work)?;
+    let (old_names, new_names) = name(old, new, fingerprint, work)?;
     let anchors = align::common(&old_names, &new_names, work);
     let mut goes_on = vec![false; old.len()];
     for (old, new) in &anchors {
@@ -229,27 +229,30 @@ fn is_large(json: &Json) -> bool {
     }
 }
 
-/// Numbers the elements: equal ones, and only those, have the same number. Hashes only find candidates, so nobody who
+/// Numbers the elements: equal ones, and only those, have the same number. `hash` only finds candidates, so nobody who
 /// makes hashes collide makes a wrong patch; what that costs is counted as work.
-fn name(old: &[Json], new: &[Json], work: &mut usize) -> Result<(Vec<u32>, Vec<u32>), fmt::Error> {
+fn name(
+    old: &[Json],
+    new: &[Json],
+    hash: impl Fn(&Json, &mut usize) -> Option<u64>,
+    work: &mut usize,
+) -> Result<(Vec<u32>, Vec<u32>), fmt::Error> {
     let mut known: HashMap<u64, Vec<(u32, &Json)>> = HashMap::with_capacity(old.len());
     let mut next = 0;
     let mut names = Vec::with_capacity(old.len() + new.len());
     for element in old.iter().chain(new) {
-        let fingerprint = fingerprint(element, work).ok_or(fmt::Error)?;
-        let candidates = known.entry(fingerprint).or_default();
+        let hash = hash(element, work).ok_or(fmt::Error)?;
+        let candidates = known.entry(hash).or_default();
         *work = work.checked_sub(candidates.len()).ok_or(fmt::Error)?;
-        match candidates
+        let found = candidates
             .iter()
-            .find(|(_, candidate)| *candidate == element)
-        {
-            Some((name, _)) => names.push(*name),
-            None => {
-                candidates.push((next, element));
-                names.push(next);
-                next += 1;
-            }
+            .find(|(_, candidate)| *candidate == element);
+        let name = found.map_or(next, |(name, _)| *name);
+        if name == next {
+            candidates.push((name, element));
+            next += 1;
         }
+        names.push(name);
     }
     let of_new = names.split_off(old.len());
     Ok((names, of_new))
@@ -337,15 +340,27 @@ mod tests {
     /// EDGE J5: hashing one big element at each of its levels would multiply size by depth.
     #[test]
     fn hashing_is_work() {
-        let elements = [Json::Null, Json::Bool(true)];
-        assert!(name(&elements, &elements[..1], &mut 10).is_ok());
-        assert!(name(&elements, &elements[..1], &mut 3).is_err());
+        let elements = [Json::Array(vec![Json::Null; 3])];
+        assert!(name(&elements, &[], fingerprint, &mut 4).is_ok());
+        assert!(name(&elements, &[], fingerprint, &mut 3).is_err());
+    }
+
+    /// EDGE J5: whoever makes all hashes collide gets a snapshot, neither a wrong patch nor a quadratic walk.
+    #[test]
+    fn collisions_are_work_and_nothing_worse() {
+        let elements: Vec<Json> = (0..100_u64).map(|n| Json::Number(n.into())).collect();
+        let all_alike = |_: &Json, _: &mut usize| Some(0);
+        assert!(name(&elements, &[], all_alike, &mut 4_949).is_err());
+        let (names, again) =
+            name(&elements, &elements, all_alike, &mut 100_000).expect("work enough");
+        assert_eq!(names, (0..100).collect::<Vec<u32>>());
+        assert_eq!(again, names);
     }
 
     proptest! {
         #[test]
         fn equal_elements_and_only_those_share_a_name(elements in proptest::collection::vec(any_json(), 0..10)) {
-            let (names, _) = name(&elements, &[], &mut usize::MAX.clone()).expect("work enough");
+            let (names, _) = name(&elements, &[], fingerprint, &mut usize::MAX.clone()).expect("work enough");
             for (i, a) in elements.iter().enumerate() {
                 for (j, b) in elements.iter().enumerate() {
                     prop_assert_eq!(names[i] == names[j], a == b);

@@ -232,6 +232,24 @@ mod tests {
     use super::testing::any_json;
     use crate::value::Value;
 
+    /// RFC 8259 §7: all control characters below U+0020 are escaped, and nothing else but the quote and the backslash.
+    #[test]
+    fn control_characters_are_escaped() {
+        for code in 0..0x20_u8 {
+            let text = super::Json::from(char::from(code).to_string().as_str()).to_string();
+            assert!(
+                text.starts_with("\"\\") && text.bytes().all(|byte| byte >= 0x20),
+                "{text:?}"
+            );
+        }
+        let plain = "\u{7f}/é\u{2028}\u{feff}😀'";
+        assert_eq!(super::Json::from(plain).to_string(), format!("\"{plain}\""));
+        assert_eq!(
+            super::Json::from("\"\\\u{1f}").to_string(),
+            r#""\"\\\u001f""#
+        );
+    }
+
     proptest! {
         #[test]
         fn what_is_printed_reads_back_the_same_to_the_letter(json in any_json()) {

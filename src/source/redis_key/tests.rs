@@ -207,7 +207,7 @@ async fn a_loading_server_is_waited_for_and_commands_are_arrays() {
     let mut source = source(&client, RedisShape::String, "key");
     let failed = error(&mut source).await;
     assert_eq!(failed.cause, Cause::Redis);
-    assert!(failed.detail.contains("LOADING"), "{failed}");
+    assert!(failed.detail.contains("says LOADING: "), "{failed}");
     loaded.send(()).expect("the server waits");
     soon(source.hint()).await;
     assert_eq!(reading(&mut source).await.as_deref(), Ok("42"));

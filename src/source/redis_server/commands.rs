@@ -25,6 +25,7 @@ pub(in crate::source) type Generation = u64;
 /// A connection that answered when it was taken.
 pub(in crate::source) struct Line {
     connection: MultiplexedConnection,
+    state: watch::Receiver<State>,
     pub(in crate::source) generation: Generation,
 }
 
@@ -61,6 +62,7 @@ impl Commands {
         match known.as_deref() {
             Ok(State::Up(connection, generation)) => Ok(Line {
                 connection: connection.clone(),
+                state: self.state.clone(),
                 generation: *generation,
             }),
             Ok(State::Down(error)) => Err(error.clone()),
@@ -91,9 +93,22 @@ impl Line {
     /// Runs one command. An error reply is an error.
     pub(in crate::source) async fn run(&self, command: &Cmd) -> Result<redis::Value, SourceError> {
         let answer = self.connection.clone().send_packed_command(command).await;
-        answer
-            .and_then(redis::Value::extract_error)
-            .map_err(|error| fault::of_command(&error))
+        match answer.and_then(redis::Value::extract_error) {
+            Ok(value) => Ok(value),
+            Err(error) if error.is_connection_dropped() => Err(self.why_lost().await),
+            Err(error) => Err(fault::of_command(&error)),
+        }
+    }
+
+    /// Whoever keeps the connection knows better than a command that it took with it, and is about to tell.
+    async fn why_lost(&self) -> SourceError {
+        let mut state = self.state.clone();
+        let is_lost =
+            |state: &State| !matches!(state, State::Up(_, it) if *it == self.generation);
+        match state.wait_for(is_lost).await.as_deref() {
+            Ok(State::Down(error)) => error.clone(),
+            _ => fault::connection_lost(),
+        }
     }
 }
 

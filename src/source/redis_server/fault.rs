@@ -12,12 +12,18 @@ pub(super) fn of_command(error: &RedisError) -> SourceError {
         Cause::TooLarge => {
             "the reply is larger than 1 MiB or has more than 100,000 elements".to_owned()
         }
-        _ if error.is_connection_dropped() => {
-            "the connection to the redis server was lost".to_owned()
-        }
-        _ => format!("redis: {error}"),
+        _ if error.is_connection_dropped() => return connection_lost(),
+        _ => match (error.code(), error.detail()) {
+            (Some(code), Some(detail)) => format!("the redis server says {code}: {detail}"),
+            _ => error.to_string(),
+        },
     };
     SourceError::new(cause(error), detail)
+}
+
+/// Of everything that was under way.
+pub(super) fn connection_lost() -> SourceError {
+    SourceError::new(Cause::Redis, "the connection to the redis server was lost")
 }
 
 /// Of HELLO, AUTH and SELECT. A server may quote these commands in its answer, and they hold the password, so of

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use super::dial::{Dialed, Dialer};
 use super::fault;
-use crate::source::{Cause, SourceError};
+use crate::source::SourceError;
 
 /// What a connection is used for.
 pub(super) trait Tenant: Send {
@@ -68,9 +68,7 @@ async fn live(dialer: &Dialer, tenant: &mut impl Tenant) -> SourceError {
     tokio::select! {
         error = &mut life => error,
         // The last bytes may have brought a reason.
-        () = driver => life.now_or_never().unwrap_or_else(|| {
-            SourceError::new(Cause::Redis, "the connection to the redis server was lost")
-        }),
+        () = driver => life.now_or_never().unwrap_or_else(fault::connection_lost),
     }
 }
 
