@@ -82,7 +82,8 @@ struct State {
     log: Log,
     /// Whether newcomers can be answered: there was an observation since polling began.
     settled: bool,
-    gone: bool,
+    /// Position of the notice that the resource does not exist, while that is so.
+    gone: Option<u64>,
     stale: Option<Stale>,
     started: SystemTime,
     confirmed: Option<Confirmed>,
@@ -102,6 +103,8 @@ struct Confirmed {
 struct Stale {
     cause: &'static str,
     at: Instant,
+    /// Of the notice.
+    position: u64,
     notice: Notice,
 }
 
@@ -150,7 +153,7 @@ impl Channel {
         let state = State {
             log: Log::new(spec.history),
             settled: !spec.current || spec.retain,
-            gone: false,
+            gone: None,
             stale: None,
             started: SystemTime::now(),
             confirmed: None,
@@ -191,7 +194,7 @@ impl Channel {
         let now = Instant::now();
         let changed = {
             let mut state = self.state.lock();
-            let revived = std::mem::take(&mut state.gone);
+            let revived = state.gone.take().is_some();
             state.confirm(now);
             let changed = revived
                 || match state.log.newest() {
@@ -219,8 +222,9 @@ impl Channel {
         let new = {
             let mut state = self.state.lock();
             state.confirm(Instant::now());
-            let new = !std::mem::replace(&mut state.gone, true);
+            let new = state.gone.is_none();
             if new {
+                state.gone = Some(state.log.end());
                 state.log.unchain();
                 state.log.push_notice(Notice::gone());
             }
@@ -252,8 +256,10 @@ impl Channel {
                     .confirmed
                     .map_or(state.started, |confirmed| confirmed.wall);
                 let notice = Notice::stale(since, cause);
+                let position = state.log.end();
                 state.log.push_notice(notice.clone());
                 state.stale = Some(Stale {
+                    position,
                     cause,
                     at: Instant::now(),
                     notice,
@@ -306,7 +312,7 @@ impl Channel {
     /// Whether there is a value to keep serving.
     pub fn has_value(&self) -> bool {
         let state = self.state.lock();
-        state.log.newest().is_some() && !state.gone
+        state.log.newest().is_some() && state.gone.is_none()
     }
 
     // === The readers' side ===
@@ -347,7 +353,7 @@ impl Channel {
         if !state.settled {
             return Snapshot::Unsettled;
         }
-        if state.gone {
+        if state.gone.is_some() {
             return Snapshot::Gone;
         }
         match (state.log.newest(), &state.stale) {
@@ -481,11 +487,22 @@ impl State {
 
     /// For a reader that is too far behind: the newest state and nothing before it (EDGE B2).
     fn conflated(&self, position: u64, form: Form, spec: &Spec) -> Delivery {
-        let mut frames = self.whole(form, spec);
-        if self.stale.is_none() && self.refreshed.is_some_and(|at| at >= position) {
-            // It may have been told that the source fails, and missed that it does not any more.
-            frames.insert(0, Notice::fresh().frame().clone());
+        let news = |at: u64| at >= position;
+        let mut frames = Vec::new();
+        if self.refreshed.is_some_and(news) {
+            // It may have been told that the source fails, and missed that it did not for a while.
+            frames.push(Notice::fresh().frame().clone());
         }
+        match self.gone {
+            Some(at) if news(at) => frames.push(Notice::gone().frame().clone()),
+            Some(_) => {}
+            None => {
+                let missed = self.log.newest_from(position);
+                frames.extend(missed.map(|newest| newest.whole(form, &spec.shape).clone()));
+            }
+        }
+        let stale = self.stale.as_ref().filter(|stale| news(stale.position));
+        frames.extend(stale.map(|stale| stale.notice.frame().clone()));
         Delivery {
             conflated: true,
             ..self.delivery(&frames)
@@ -525,7 +542,7 @@ impl State {
     fn whole(&self, form: Form, spec: &Spec) -> Vec<Frame> {
         let mut frames = Vec::new();
         if let Some(newest) = self.log.newest()
-            && !self.gone
+            && self.gone.is_none()
             && !self.expired(spec)
         {
             frames.push(newest.whole(form, &spec.shape).clone());
@@ -537,7 +554,7 @@ impl State {
     /// What a reader must know besides the value.
     fn status(&self) -> Vec<Frame> {
         let mut frames = Vec::new();
-        if self.gone {
+        if self.gone.is_some() {
             frames.push(Notice::gone().frame().clone());
         }
         if let Some(stale) = &self.stale {
@@ -611,3 +628,6 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

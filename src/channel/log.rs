@@ -56,6 +56,8 @@ pub struct Log {
     changes: usize,
     bytes: usize,
     newest: Option<Arc<Event>>,
+    /// The position of the newest change.
+    newest_at: u64,
     /// Whether a patch may lead from the newest change to the next one.
     chained: bool,
 }
@@ -72,6 +74,7 @@ impl Log {
             changes: 0,
             bytes: 0,
             newest: None,
+            newest_at: 0,
             chained: false,
         }
     }
@@ -96,6 +99,7 @@ impl Log {
         self.bytes += event.value().encoded().len();
         self.changes += 1;
         self.newest = Some(event.clone());
+        self.newest_at = self.next;
         self.chained = true;
         self.push(Entry::Change(event.clone()));
         self.trim(now);
@@ -126,6 +130,11 @@ impl Log {
     /// The newest change.
     pub fn newest(&self) -> Option<&Arc<Event>> {
         self.newest.as_ref()
+    }
+
+    /// The newest change, if it stands at `position` or behind it: a reader that stands there does not have it yet.
+    pub fn newest_from(&self, position: u64) -> Option<&Arc<Event>> {
+        self.newest.as_ref().filter(|_| self.newest_at >= position)
     }
 
     /// The position behind the newest entry: where a reader that has everything stands.

@@ -103,8 +103,7 @@ impl Line {
     /// Whoever keeps the connection knows better than a command that it took with it, and is about to tell.
     async fn why_lost(&self) -> SourceError {
         let mut state = self.state.clone();
-        let is_lost =
-            |state: &State| !matches!(state, State::Up(_, it) if *it == self.generation);
+        let is_lost = |state: &State| !matches!(state, State::Up(_, it) if *it == self.generation);
         match state.wait_for(is_lost).await.as_deref() {
             Ok(State::Down(error)) => error.clone(),
             _ => fault::connection_lost(),
