@@ -7,9 +7,10 @@
 mod parcel;
 
 use std::fmt;
+use std::sync::{Arc, OnceLock};
 
 use super::redis_pubsub::without_message;
-use super::redis_server::{Delivery, MAX_BYTES, RedisClient, Subscription, Topic};
+use super::redis_server::{Commands, Delivery, MAX_BYTES, RedisClient, Subscription, Topic};
 use super::{Cause, FeedItem, Message, SourceError};
 use crate::params::Params;
 
@@ -22,6 +23,8 @@ pub struct Nonce(u128);
 pub struct SharedPublish {
     client: RedisClient,
     channel: String,
+    /// Kept from the first message on, so that not every message makes a connection of its own.
+    commands: Arc<OnceLock<Arc<Commands>>>,
 }
 
 /// What is published, by any replica.
@@ -77,6 +80,7 @@ impl SharedPublish {
         Self {
             client,
             channel: format!("wellspring:publish:{path}"),
+            commands: Arc::default(),
         }
     }
 
@@ -92,7 +96,7 @@ impl SharedPublish {
         }
         let mut command = redis::cmd("PUBLISH");
         command.arg(&self.channel).arg(payload);
-        let commands = self.client.commands();
+        let commands = self.commands.get_or_init(|| self.client.commands());
         match commands.line().await?.run(&command).await? {
             redis::Value::Int(listeners) => Ok(listeners.unsigned_abs()),
             _ => Err(SourceError::new(

@@ -327,6 +327,10 @@ mod tests {
         }
         assert!(is_too_large(&run(&bytes, 4096).expect("framed")));
 
+        let half = format!("*{}\r\n{}", MAX_ITEMS / 2, ":1\r\n".repeat(MAX_ITEMS / 2));
+        let nested = format!("*2\r\n{half}{half}");
+        assert!(is_too_large(&run(nested.as_bytes(), 4096).expect("framed")));
+
         let mut framer = Framer::default();
         framer.take(b"*4000000000\r\n$1\r\na\r\n").expect("framed");
         assert!(framer.whole.is_empty() && framer.held.capacity() == 0);
