@@ -10,17 +10,19 @@
 pub mod event;
 pub mod hub;
 pub mod log;
+mod owed;
+mod state;
 mod subscription;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, watch};
 
-use crate::sse::{EventName, Frame};
+use crate::sse::EventName;
 use crate::value::{Significance, Value};
 
 pub use event::{Epoch, Event, EventId, Form, Notice, Shape};
@@ -28,7 +30,8 @@ pub use hub::{ChannelKey, Hub};
 pub use log::History;
 pub use subscription::{Cursor, Delivery, Subscription};
 
-use log::{Entry, Log, Since};
+use owed::Shortcuts;
+use state::State;
 
 /// What a client that resumes gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +59,8 @@ pub struct Spec {
     pub current: bool,
     /// A value stale for so long is no longer given to newcomers.
     pub expire_after: Option<Duration>,
+    /// How long a channel is wanted after its last reader.
+    pub linger: Duration,
     /// Whether the channel's value exists nowhere else, so that it is kept without readers.
     pub retain: bool,
 }
@@ -72,40 +77,10 @@ pub struct Channel {
     key: ChannelKey,
     spec: Spec,
     state: Mutex<State>,
+    shortcuts: Mutex<Shortcuts>,
     listeners: Mutex<Vec<Arc<dyn Listener>>>,
     version: watch::Sender<u64>,
     demand: Demand,
-}
-
-#[derive(Debug)]
-struct State {
-    log: Log,
-    /// Whether newcomers can be answered: there was an observation since polling began.
-    settled: bool,
-    /// Position of the notice that the resource does not exist, while that is so.
-    gone: Option<u64>,
-    stale: Option<Stale>,
-    started: SystemTime,
-    confirmed: Option<Confirmed>,
-    /// Position of the newest `fresh`.
-    refreshed: Option<u64>,
-    /// One patch from an older value to the newest, by sequence and form, until the next change.
-    shortcuts: Vec<(u64, Form, Option<Frame>)>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Confirmed {
-    wall: SystemTime,
-    at: Instant,
-}
-
-#[derive(Clone, Debug)]
-struct Stale {
-    cause: &'static str,
-    at: Instant,
-    /// Of the notice.
-    position: u64,
-    notice: Notice,
 }
 
 #[derive(Debug)]
@@ -138,8 +113,10 @@ pub enum Snapshot {
     Empty,
     /// The current value.
     Value {
-        /// It.
+        /// As it was last read.
         value: Value,
+        /// As it was last delivered: the same but for changes that do not count.
+        delivered: Value,
         /// Since the source last confirmed it.
         age: Duration,
         /// The source does not confirm it any more.
@@ -150,20 +127,12 @@ pub enum Snapshot {
 impl Channel {
     /// A channel that nobody has read into yet.
     pub fn new(key: ChannelKey, spec: Spec) -> Self {
-        let state = State {
-            log: Log::new(spec.history),
-            settled: !spec.current || spec.retain,
-            gone: None,
-            stale: None,
-            started: SystemTime::now(),
-            confirmed: None,
-            refreshed: None,
-            shortcuts: Vec::new(),
-        };
+        let state = State::new(spec.history, !spec.current || spec.retain);
         Self {
             key,
             spec,
             state: Mutex::new(state),
+            shortcuts: Mutex::default(),
             listeners: Mutex::default(),
             version: watch::Sender::new(0),
             demand: Demand {
@@ -192,20 +161,9 @@ impl Channel {
     /// The source gave a value. Returns whether that was an event.
     pub fn observe(&self, value: Value) -> bool {
         let now = Instant::now();
-        let changed = {
-            let mut state = self.state.lock();
-            let revived = state.gone.take().is_some();
-            state.confirm(now);
-            let changed = revived
-                || match state.log.newest() {
-                    Some(newest) => self.spec.significance.changed(newest.value(), &value),
-                    None => true,
-                };
-            if changed {
-                state.change(value, None, now);
-            }
-            changed
-        };
+        let changed = self.state.lock().observe(value, now, |delivered, new| {
+            self.spec.significance.changed(delivered, new)
+        });
         self.tell();
         changed
     }
@@ -219,17 +177,7 @@ impl Channel {
 
     /// The source said that the resource does not exist. Returns whether that was new.
     pub fn vanish(&self) -> bool {
-        let new = {
-            let mut state = self.state.lock();
-            state.confirm(Instant::now());
-            let new = state.gone.is_none();
-            if new {
-                state.gone = Some(state.log.end());
-                state.log.unchain();
-                state.log.push_notice(Notice::gone());
-            }
-            new
-        };
+        let new = self.state.lock().vanish(Instant::now());
         self.tell();
         new
     }
@@ -248,24 +196,7 @@ impl Channel {
 
     /// The source does not confirm the value any more. Tells readers once, until it is confirmed again.
     pub fn stale(&self, cause: &'static str) {
-        {
-            let mut state = self.state.lock();
-            state.settled = true;
-            if state.stale.is_none() {
-                let since = state
-                    .confirmed
-                    .map_or(state.started, |confirmed| confirmed.wall);
-                let notice = Notice::stale(since, cause);
-                let position = state.log.end();
-                state.log.push_notice(notice.clone());
-                state.stale = Some(Stale {
-                    position,
-                    cause,
-                    at: Instant::now(),
-                    notice,
-                });
-            }
-        }
+        self.state.lock().fail(cause);
         self.tell();
     }
 
@@ -299,7 +230,7 @@ impl Channel {
         }
     }
 
-    /// Messages may have been lost: ids from before are unknown from now on.
+    /// Messages may have been lost: ids from before are unknown from now on. What there is stays.
     pub fn break_history(&self) {
         self.state.lock().log.restart();
     }
@@ -319,15 +250,9 @@ impl Channel {
 
     /// What a reader at `cursor` is owed in `form`, at most `queue` bytes of it one by one. `None`: nothing now.
     pub fn deliver(&self, cursor: &Cursor, form: Form, queue: usize) -> Option<Delivery> {
-        let mut state = self.state.lock();
-        match cursor {
-            Cursor::At(position) => state.following(*position, form, queue, &self.spec),
-            Cursor::New if state.settled => Some(state.newcomer(form, &self.spec)),
-            Cursor::After(id) if state.settled => {
-                Some(state.resuming(*id, form, queue, &self.spec))
-            }
-            Cursor::New | Cursor::After(_) => None,
-        }
+        // Encoding can take long: it happens without the lock, and once for all.
+        let owed = self.state.lock().owed(cursor, &self.spec)?;
+        Some(owed.encode(form, queue, &self.spec.shape, &self.shortcuts))
     }
 
     /// Registers who wants to be told. Registering twice tells twice.
@@ -358,10 +283,9 @@ impl Channel {
         }
         match (state.log.newest(), &state.stale) {
             (Some(newest), _) if !state.expired(&self.spec) => Snapshot::Value {
-                value: newest.value().clone(),
-                age: state
-                    .confirmed
-                    .map_or(Duration::ZERO, |confirmed| confirmed.at.elapsed()),
+                value: state.latest.as_ref().unwrap_or(newest.value()).clone(),
+                delivered: newest.value().clone(),
+                age: state.age(),
                 stale: state.stale.is_some(),
             },
             (_, Some(stale)) => Snapshot::Failing { cause: stale.cause },
@@ -387,6 +311,16 @@ impl Channel {
         }
         self.demand.changed.notify_waiters();
         Subscription::new(self.clone())
+    }
+
+    /// Whether nobody has wanted it for the stream's linger, and nothing in it is worth keeping.
+    pub fn is_idle(&self) -> bool {
+        let idle = {
+            let readers = self.demand.count.lock();
+            let long_left = |left: Instant| left.elapsed() >= self.spec.linger;
+            readers.now == 0 && readers.left.is_some_and(long_left)
+        };
+        idle && !self.retains()
     }
 
     /// Whether its value exists nowhere else.
@@ -430,201 +364,6 @@ impl Channel {
         // The list is short (one listener a shard) and locked only while readers come or go.
         for listener in self.listeners.lock().iter() {
             listener.changed();
-        }
-    }
-}
-
-impl State {
-    /// Returns whether readers may want to know.
-    fn confirm(&mut self, now: Instant) -> bool {
-        self.confirmed = Some(Confirmed {
-            wall: SystemTime::now(),
-            at: now,
-        });
-        let settled = std::mem::replace(&mut self.settled, true);
-        let stale = self.stale.take().is_some();
-        if stale {
-            self.refreshed = Some(self.log.end());
-            self.log.push_notice(Notice::fresh());
-        }
-        stale || !settled
-    }
-
-    fn change(&mut self, value: Value, name: Option<EventName>, now: Instant) -> EventId {
-        self.shortcuts.clear();
-        self.log.push_change(value, name, now).id()
-    }
-
-    fn expired(&self, spec: &Spec) -> bool {
-        match (&self.stale, spec.expire_after) {
-            (Some(stale), Some(after)) => stale.at.elapsed() >= after,
-            _ => false,
-        }
-    }
-
-    fn following(&self, position: u64, form: Form, queue: usize, spec: &Spec) -> Option<Delivery> {
-        if position == self.log.end() {
-            return None;
-        }
-        let mut frames = Vec::new();
-        let mut bytes = 0;
-        let Some(entries) = self.log.from(position) else {
-            return Some(self.conflated(position, form, spec));
-        };
-        for entry in entries {
-            let frame = match entry {
-                Entry::Change(event) => event.frame(form, &spec.shape),
-                Entry::Notice(notice) => notice.frame(),
-            };
-            bytes += frame.len();
-            frames.push(frame.clone());
-        }
-        if frames.len() > 1 && bytes > queue {
-            return Some(self.conflated(position, form, spec));
-        }
-        Some(self.delivery(&frames))
-    }
-
-    /// For a reader that is too far behind: the newest state and nothing before it (EDGE B2).
-    fn conflated(&self, position: u64, form: Form, spec: &Spec) -> Delivery {
-        let news = |at: u64| at >= position;
-        let mut frames = Vec::new();
-        if self.refreshed.is_some_and(news) {
-            // It may have been told that the source fails, and missed that it did not for a while.
-            frames.push(Notice::fresh().frame().clone());
-        }
-        match self.gone {
-            Some(at) if news(at) => frames.push(Notice::gone().frame().clone()),
-            Some(_) => {}
-            None => {
-                let missed = self.log.newest_from(position);
-                frames.extend(missed.map(|newest| newest.whole(form, &spec.shape).clone()));
-            }
-        }
-        let stale = self.stale.as_ref().filter(|stale| news(stale.position));
-        frames.extend(stale.map(|stale| stale.notice.frame().clone()));
-        Delivery {
-            conflated: true,
-            ..self.delivery(&frames)
-        }
-    }
-
-    fn newcomer(&self, form: Form, spec: &Spec) -> Delivery {
-        if !spec.current {
-            return self.delivery(&self.status());
-        }
-        self.delivery(&self.whole(form, spec))
-    }
-
-    fn resuming(&mut self, id: Option<EventId>, form: Form, queue: usize, spec: &Spec) -> Delivery {
-        let since = id.map_or(Since::Unknown, |id| self.log.since(id));
-        let frames = match since {
-            Since::Current => self.status(),
-            Since::Tail(events) => {
-                let mut frames = self.replay(&events, form, queue, spec);
-                frames.extend(self.status());
-                frames
-            }
-            Since::Unknown => {
-                let mut frames = vec![Notice::reset().frame().clone()];
-                frames.extend(if spec.current {
-                    self.whole(form, spec)
-                } else {
-                    self.status()
-                });
-                frames
-            }
-        };
-        self.delivery(&frames)
-    }
-
-    /// The newest value, if there is one to give, then what is to be said about it.
-    fn whole(&self, form: Form, spec: &Spec) -> Vec<Frame> {
-        let mut frames = Vec::new();
-        if let Some(newest) = self.log.newest()
-            && self.gone.is_none()
-            && !self.expired(spec)
-        {
-            frames.push(newest.whole(form, &spec.shape).clone());
-        }
-        frames.extend(self.status());
-        frames
-    }
-
-    /// What a reader must know besides the value.
-    fn status(&self) -> Vec<Frame> {
-        let mut frames = Vec::new();
-        if self.gone.is_some() {
-            frames.push(Notice::gone().frame().clone());
-        }
-        if let Some(stale) = &self.stale {
-            frames.push(stale.notice.frame().clone());
-        }
-        frames
-    }
-
-    fn replay(
-        &mut self,
-        missed: &[Arc<Event>],
-        form: Form,
-        queue: usize,
-        spec: &Spec,
-    ) -> Vec<Frame> {
-        let Some(newest) = missed.last() else {
-            return Vec::new();
-        };
-        if spec.resume == Resume::Latest {
-            return vec![newest.whole(form, &spec.shape).clone()];
-        }
-        let tail: Vec<Frame> = missed
-            .iter()
-            .map(|event| event.frame(form, &spec.shape).clone())
-            .collect();
-        let bytes: usize = tail.iter().map(Frame::len).sum();
-        if form != Form::Value && missed.len() > 1 {
-            let limit = bytes.min(newest.whole(form, &spec.shape).len());
-            if let Some(shortcut) = self.shortcut(missed, form, limit, spec) {
-                return vec![shortcut];
-            }
-        }
-        if bytes > queue && spec.current {
-            return vec![newest.whole(form, &spec.shape).clone()];
-        }
-        tail
-    }
-
-    fn shortcut(
-        &mut self,
-        missed: &[Arc<Event>],
-        form: Form,
-        limit: usize,
-        spec: &Spec,
-    ) -> Option<Frame> {
-        let from = missed.first()?.id().seq;
-        if let Some((_, _, frame)) = self
-            .shortcuts
-            .iter()
-            .find(|(seq, of, _)| (*seq, *of) == (from, form))
-        {
-            return frame.clone();
-        }
-        let unbroken = missed.iter().all(|event| event.base().is_some());
-        let frame = unbroken
-            .then(|| {
-                missed
-                    .last()?
-                    .patch_from(missed.first()?.base()?, form, &spec.shape, limit)
-            })
-            .flatten();
-        self.shortcuts.push((from, form, frame.clone()));
-        frame
-    }
-
-    fn delivery(&self, frames: &[Frame]) -> Delivery {
-        Delivery {
-            frame: (!frames.is_empty()).then(|| Frame::join(frames)),
-            cursor: Cursor::At(self.log.end()),
-            conflated: false,
         }
     }
 }

@@ -343,6 +343,7 @@ fn spec(stream: &Stream, key: &ChannelKey) -> Spec {
         current,
         retain,
         expire_after: stream.expire_after,
+        linger: stream.linger,
     }
 }
 

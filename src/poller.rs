@@ -60,6 +60,8 @@ pub async fn run<S: Source>(
         false => watched_since,
     };
     let mut failing: Option<Cause> = None;
+    // What the source asked for holds against hints too.
+    let mut earliest = watched_since;
     loop {
         if !wanted(&channel, &plan) {
             // What was confirmed less than an interval ago still stands; an older value does not.
@@ -74,7 +76,7 @@ pub async fn run<S: Source>(
         let stale_at = stale_at(&channel, watched_since, &plan);
         tokio::select! {
             () = sleep_until(due.into()) => {}
-            () = hint(&mut source, &plan) => {}
+            () = hint(&mut source, &plan), if earliest <= Instant::now() => schedule.restart(),
             () = unwanted(&channel, &plan) => continue,
             () = sleep_until(stale_at.into()), if failing.is_some() && stale_at > Instant::now() => {
                 mark_stale(&channel, failing.unwrap_or(Cause::Timeout), &plan);
@@ -96,7 +98,9 @@ pub async fn run<S: Source>(
                     (Outcome::Failed, error.retry_after)
                 }
             };
-        due = schedule.next(began, Instant::now(), outcome, not_before);
+        let now = Instant::now();
+        earliest = not_before.map_or(now, |wait| now + wait);
+        due = schedule.next(began, now, outcome, not_before);
     }
 }
 

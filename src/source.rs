@@ -20,7 +20,7 @@ pub trait Source: Send + 'static {
     fn read(&mut self) -> impl Future<Output = Result<Answer, SourceError>> + Send;
 
     /// The last value could not be used, so it is not what later readings are compared with: the next one tells it again.
-    fn forget(&mut self) {}
+    fn forget(&mut self);
 
     /// Completes when a reading is worth taking before its time, such as when the server came back. May never complete.
     fn hint(&mut self) -> impl Future<Output = ()> + Send {
@@ -65,6 +65,8 @@ pub enum FeedItem {
     Message(Message),
     /// A message that cannot be delivered; it was dropped. The text is for the log.
     Refused(String),
+    /// Messages came faster than they were taken, and some are lost. The text is for the log.
+    Missed(String),
     /// Not listening any more.
     Down(SourceError),
 }

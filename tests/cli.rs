@@ -112,6 +112,13 @@ fn wrong_usage_is_64_and_a_missing_file_78() {
             .code(),
         Some(78)
     );
+    let nowhere = tempfile::tempdir().expect("a folder");
+    let none = command(&["run"])
+        .current_dir(nowhere.path())
+        .output()
+        .expect("runs");
+    assert_eq!(none.status.code(), Some(78));
+    assert!(String::from_utf8_lossy(&none.stderr).contains("/etc/wellspring/wellspring.yaml"));
     let help = wellspring(&["--help"]);
     assert_eq!(help.status.code(), Some(0));
     assert!(String::from_utf8_lossy(&help.stdout).contains("Examples:"));

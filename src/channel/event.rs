@@ -127,6 +127,11 @@ impl Event {
         self.base.as_ref()
     }
 
+    /// The name that it has of its own.
+    pub fn name(&self) -> Option<&EventName> {
+        self.name.as_ref()
+    }
+
     /// When it happened.
     pub fn at(&self) -> Instant {
         self.at

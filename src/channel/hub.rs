@@ -75,7 +75,7 @@ impl Hub {
             return Ok(act(channel));
         }
         if channels.len() >= stream.max {
-            evict_longest_unread(&mut channels).ok_or(Full)?;
+            evict_idle(&mut channels).ok_or(Full)?;
         }
         let channel = (stream.open)(key);
         let result = act(&channel);
@@ -124,11 +124,12 @@ impl fmt::Debug for Hub {
     }
 }
 
-/// Makes room: of the channels that nobody reads and that keep no published value, the one left longest ago.
-fn evict_longest_unread(channels: &mut HashMap<Params, Arc<Channel>>) -> Option<()> {
+/// Makes room: of the channels that nobody wants any more, the one left longest ago. What feeds it rests, and ends when
+/// it finds that its channel has left.
+fn evict_idle(channels: &mut HashMap<Params, Arc<Channel>>) -> Option<()> {
     let oldest = channels
         .iter()
-        .filter(|(_, channel)| !channel.retains())
+        .filter(|(_, channel)| channel.is_idle())
         .filter_map(|(params, channel)| Some((channel.unread_since()?, params)))
         .min_by_key(|(since, _)| *since)
         .map(|(_, params)| params.clone())?;

@@ -116,15 +116,25 @@ impl Log {
         self.chained = false;
     }
 
-    /// Begins a new life: older ids are unknown from now on. Readers' positions stay good.
+    /// Begins a new life: older ids are unknown from now on. Connected readers get what they have coming all the same;
+    /// the current value is given to newcomers under a new id.
     pub fn restart(&mut self) {
         self.epoch = Epoch::new();
-        self.entries.clear();
-        self.changes = 0;
-        self.bytes = 0;
-        self.seq = 0;
-        self.newest = None;
-        self.chained = false;
+        if let Some(newest) = &self.newest {
+            self.seq += 1;
+            let id = EventId {
+                epoch: self.epoch,
+                seq: self.seq,
+            };
+            let again = Event::new(
+                id,
+                newest.value().clone(),
+                None,
+                newest.name().cloned(),
+                newest.at(),
+            );
+            self.newest = Some(Arc::new(again));
+        }
     }
 
     /// The newest change.

@@ -28,6 +28,7 @@ fn channel(history: usize, current: bool) -> Arc<Channel> {
         resume: Resume::Replay,
         current,
         expire_after: None,
+        linger: Duration::ZERO,
         retain: false,
     };
     Arc::new(Channel::new(key, spec))
@@ -184,10 +185,7 @@ proptest! {
                     channel.stale("status");
                     stale = true;
                 }
-                Step::Break => {
-                    channel.break_history();
-                    said = None;
-                }
+                Step::Break => channel.break_history(),
                 Step::Read(at) => readers[at].read(&channel, QUEUE),
                 Step::Reconnect(at) => readers[at].reconnect(),
             }

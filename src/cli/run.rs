@@ -1,7 +1,7 @@
 //! `wellspring run`: serve until told to stop.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
@@ -14,7 +14,14 @@ use crate::gateway::{Gateway, StartError};
 const DEFAULT_FILES: [&str; 2] = ["wellspring.yaml", "/etc/wellspring/wellspring.yaml"];
 
 pub(super) fn run(config: Option<PathBuf>) -> u8 {
-    let file = config.unwrap_or_else(default_file);
+    let Some(file) = config.or_else(default_file) else {
+        let [here, system] = DEFAULT_FILES;
+        eprintln!(
+            "no configuration: neither {here} nor {system} is there \
+             (write one of them, or name another with --config FILE or WELLSPRING_CONFIG)"
+        );
+        return CONFIG;
+    };
     let config = match config::load(&file) {
         Ok(config) => config,
         Err(problems) => {
@@ -81,12 +88,11 @@ impl Signals {
     }
 }
 
-fn default_file() -> PathBuf {
-    let [here, system] = DEFAULT_FILES.map(Path::new);
-    match here.exists() || !system.exists() {
-        true => here.into(),
-        false => system.into(),
-    }
+fn default_file() -> Option<PathBuf> {
+    DEFAULT_FILES
+        .map(PathBuf::from)
+        .into_iter()
+        .find(|file| file.exists())
 }
 
 /// Each stream is a descriptor: as many as the system allows.

@@ -78,6 +78,7 @@ pub(super) fn wait(prefer: Option<&str>) -> Option<Duration> {
 
 /// Whether `If-None-Match` (RFC 9110 §13.1.2) names `etag`. The comparison is weak.
 pub(super) fn none_match(header: Option<&str>, etag: &str) -> bool {
+    let etag = etag.strip_prefix("W/").unwrap_or(etag);
     header.is_some_and(|header| {
         header
             .split(',')

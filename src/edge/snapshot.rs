@@ -83,8 +83,13 @@ async fn current(
                 deadline if deadline <= Instant::now() => return Err(Rejection::NotYet { retry }),
                 deadline => deadline,
             },
-            Snapshot::Value { value, age, stale } => {
-                let etag = format!("\"{:016x}\"", xxh3_64(value.encoded().as_bytes()));
+            Snapshot::Value {
+                value,
+                delivered,
+                age,
+                stale,
+            } => {
+                let etag = etag(&value, &delivered);
                 let deadline = began + wait.unwrap_or_default();
                 let hold = negotiate::none_match(known, &etag) && Instant::now() < deadline;
                 if !hold {
@@ -102,6 +107,16 @@ async fn current(
         // Whether it changed or the time is over, the next round tells. The sender lives in the channel.
         let _ = timeout_at(deadline.into(), version.changed()).await;
     }
+}
+
+/// Changes with what counts as a change, and is weak when the value has changed in what does not (RFC 9110 §8.8.1).
+fn etag(value: &Value, delivered: &Value) -> String {
+    let weak = if value.encoded() == delivered.encoded() {
+        ""
+    } else {
+        "W/"
+    };
+    format!("{weak}\"{:016x}\"", xxh3_64(delivered.encoded().as_bytes()))
 }
 
 async fn give(

@@ -354,7 +354,7 @@ impl Client {
                         why: error.to_string(),
                     }),
                 },
-                FeedItem::Refused(why) => tell(Step::Dropped { why }),
+                FeedItem::Refused(why) | FeedItem::Missed(why) => tell(Step::Dropped { why }),
                 FeedItem::Down(error) => {
                     self.channel.stale(error.cause.as_str());
                     tell(Step::Down(error));

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::channel::hub::Full;
-use crate::channel::{ChannelKey, EventId, Hub};
+use crate::channel::{Channel, ChannelKey, EventId, Hub};
 use crate::edge::{self, PublishError};
 use crate::source::publish::{Nonce, Published, SharedFeed, SharedItem, SharedPublish};
 use crate::source::{FeedItem, Message};
@@ -137,6 +137,10 @@ pub(super) async fn listen(
                     warn!(stream, cause = %error.cause, %detail, "shared messages do not come in");
                 }
                 hub.each(stream, |channel| channel.stale(error.cause.as_str()));
+            }
+            SharedItem::Other(FeedItem::Missed(why)) => {
+                hub.each(stream, Channel::break_history);
+                warn!(stream, why = %why.escape_debug(), "shared messages were lost");
             }
             SharedItem::Other(FeedItem::Refused(why)) => {
                 warn!(stream, why = %why.escape_debug(), "a shared message was dropped");

@@ -53,6 +53,10 @@ async fn listen<F: Feed>(mut feed: F, channel: &Channel, select: &Selector, ling
             FeedItem::Refused(why) => {
                 warn!(channel = channel.name(), why = %why.escape_debug(), "a message was dropped")
             }
+            FeedItem::Missed(why) => {
+                channel.break_history();
+                warn!(channel = channel.name(), why = %why.escape_debug(), "messages were lost");
+            }
             FeedItem::Down(error) => {
                 if !std::mem::replace(&mut down, true) {
                     warn!(channel = channel.name(), cause = %error.cause, detail = %error.detail.escape_debug(), "not listening");
@@ -89,9 +93,12 @@ pub(super) async fn unwanted(channel: &Channel, linger: Duration) {
 pub async fn keep(channel: Arc<Channel>, hub: Arc<Hub>, age: Duration) {
     loop {
         unwanted(&channel, age).await;
+        let changed = channel.demand_changed();
+        tokio::pin!(changed);
+        changed.as_mut().enable();
         if !channel.retains() && hub.remove_unread(&channel) {
             return;
         }
-        channel.demand_changed().await;
+        changed.await;
     }
 }

@@ -71,6 +71,10 @@ impl Source for RedisKeySource {
         Ok(answered(Reading::Value(value)))
     }
 
+    fn forget(&mut self) {
+        self.fingerprint = None;
+    }
+
     /// Completes when the server is back on a connection that no reading was taken on (EDGE R6).
     async fn hint(&mut self) {
         let commands = self.connection();

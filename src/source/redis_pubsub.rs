@@ -65,9 +65,9 @@ pub(super) fn without_message(delivery: Delivery) -> FeedItem {
         Delivery::Up => FeedItem::Up,
         Delivery::Down(error) => FeedItem::Down(error),
         Delivery::TooLarge => FeedItem::Refused("a message larger than 1 MiB".into()),
-        Delivery::Missed(count) => FeedItem::Refused(format!(
-            "{count} messages that came faster than they were taken"
-        )),
+        Delivery::Missed(count) => {
+            FeedItem::Missed(format!("{count} messages came faster than they were taken"))
+        }
         Delivery::Message(_) => FeedItem::Refused("a message of an unknown kind".into()),
     }
 }

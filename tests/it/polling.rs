@@ -270,3 +270,51 @@ async fn redirects_are_followed_only_when_asked() {
     assert!(stream.until("stale").await.contains(r#""cause":"status""#));
     assert_eq!(other.count(), 0);
 }
+
+/// `max_channels` bounds what is polled, also for those who come and go.
+#[tokio::test(flavor = "multi_thread")]
+async fn passers_by_cannot_pile_up_polls() {
+    let upstream = TestUpstream::saying(json("1")).await;
+    let gateway = TestGateway::start(&format!(
+        "upstreams: {{legacy: {{url: \"{}\"}}}}\nstreams: [{{path: \"/r/{{id}}\", http: {{upstream: legacy}}, every: 1m, \
+         max_channels: 2, linger: 200ms}}]\n",
+        upstream.url()
+    ));
+    let mut statuses = Vec::new();
+    for id in 0..6 {
+        let answer = super::support::client::get(gateway.address, &format!("/r/{id}"), &[]).await;
+        statuses.push(answer.head.status);
+    }
+    assert_eq!(statuses, [200, 200, 429, 429, 429, 429]);
+    // When their linger is over, there is room.
+    let deadline = Instant::now() + super::support::PATIENCE;
+    while super::support::client::get(gateway.address, "/r/9", &[])
+        .await
+        .head
+        .status
+        != 200
+    {
+        assert!(Instant::now() < deadline, "never any room");
+    }
+}
+
+/// Snapshots are as they were last read, though the change is none that counts.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_holds_what_is_ignored_too() {
+    let document = |at: u32| json(&format!(r#"{{"price":1,"at":{at}}}"#));
+    let upstream = TestUpstream::saying(document(1)).await;
+    let gateway = TestGateway::polling(&upstream.url(), "    ignore: [$.at]\n");
+    let mut stream = EventSource::open(gateway.address, "/value").await;
+    stream.event().await;
+    let first = super::support::client::get(gateway.address, "/value", &[]).await;
+    let etag = first.head.header("etag").expect("an ETag").to_owned();
+    upstream.say(document(2));
+    let seen = upstream.count();
+    eventually("it was polled", || upstream.count() > seen + 2).await;
+    let second = super::support::client::get(gateway.address, "/value", &[]).await;
+    assert_eq!(second.body, r#"{"price":1,"at":2}"#);
+    // Nothing that counts has changed: who asks with a condition is told so.
+    let condition = format!("if-none-match: {etag}");
+    let same = super::support::client::get(gateway.address, "/value", &[&condition]).await;
+    assert_eq!(same.head.status, 304);
+}

@@ -177,6 +177,56 @@ async fn one_get_an_interval() {
     assert!(stats.contains("cmdstat_get:calls=1,"), "{stats}");
 }
 
+/// A reading that is no value does not become one by being the same again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_malformed_value_stays_malformed() {
+    let redis = TestRedis::start();
+    redis.cli(&["SET", "k:1", "{\"name\": 1}"]);
+    let gateway = keys(
+        &redis,
+        "  - {path: /k, redis: {server: main, key: k:1}, every: 50ms, select: $.price}\n",
+    );
+    let mut stream = EventSource::open(gateway.address, "/k").await;
+    assert!(stream.until("stale").await.contains("malformed"));
+    assert_eq!(get(gateway.address, "/k", &[]).await.head.status, 503);
+    redis.cli(&["SET", "k:1", "{\"price\": 2}"]);
+    assert_eq!(stream.next().await, pair("fresh", "{}"));
+    assert_eq!(stream.event().await.data, "2");
+}
+
+/// The last message that was published survives the server that shared it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retained_message_survives_an_outage() {
+    let mut redis = TestRedis::start();
+    let gateway = keys(
+        &redis,
+        "  - {path: /a, publish: {path: /p, server: main}}\n",
+    );
+    eventually("listens", || {
+        redis
+            .cli(&["PUBSUB", "CHANNELS"])
+            .contains("wellspring:publish")
+    })
+    .await;
+    assert_eq!(
+        request(gateway.address, "POST", "/p", &[], "kept")
+            .await
+            .head
+            .status,
+        202
+    );
+    let mut stream = EventSource::open(gateway.address, "/a").await;
+    let before = stream.event().await;
+    redis.kill();
+    stream.until("stale").await;
+    redis.restart();
+    stream.until("fresh").await;
+    assert_eq!(get(gateway.address, "/a", &[]).await.body, "kept");
+    let mut resumed = EventSource::resume(gateway.address, "/a", &before.id).await;
+    assert_eq!(resumed.next().await.0, "reset");
+    assert_eq!(resumed.event().await.data, "kept");
+}
+
 async fn subscribed(redis: &TestRedis, channel: &str) {
     eventually("subscribed", || {
         redis.cli(&["PUBSUB", "NUMSUB", channel]).contains('1')

@@ -1,0 +1,175 @@
+//! What a reader is owed, and how it becomes bytes: decided under the channel's lock, encoded without it.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::event::{Event, EventId, Form, Notice, Shape};
+use super::{Cursor, Delivery};
+use crate::sse::Frame;
+
+/// So many one-patch ways to one value are worked out; who comes from elsewhere is replayed.
+const MAX_SHORTCUTS: usize = 16;
+
+/// One thing to tell.
+#[derive(Clone, Debug)]
+pub(super) enum Piece {
+    /// To a reader that has the event before.
+    Next(Arc<Event>),
+    /// To a reader that has nothing, or something else.
+    Whole(Arc<Event>),
+    /// To anybody.
+    Notice(Notice),
+}
+
+/// What a reader is owed, in order.
+#[derive(Debug)]
+pub(super) struct Owed {
+    pieces: Vec<Piece>,
+    end: u64,
+    conflated: bool,
+    /// Instead, when the pieces are more than the reader may be behind.
+    otherwise: Option<Vec<Piece>>,
+    /// The changes among the pieces, oldest first, when one patch may stand for all of them.
+    missed: Vec<Arc<Event>>,
+}
+
+impl Owed {
+    /// These, after which the reader stands at `end`.
+    pub(super) fn new(pieces: Vec<Piece>, end: u64) -> Self {
+        Self {
+            pieces,
+            end,
+            conflated: false,
+            otherwise: None,
+            missed: Vec::new(),
+        }
+    }
+
+    /// To a reader that was too far behind.
+    pub(super) fn conflated(pieces: Vec<Piece>, end: u64) -> Self {
+        Self {
+            conflated: true,
+            ..Self::new(pieces, end)
+        }
+    }
+
+    /// Rather `pieces` when these are more bytes than the reader may be behind.
+    pub(super) fn or_conflated(self, pieces: Vec<Piece>) -> Self {
+        Self {
+            otherwise: Some(pieces),
+            ..self
+        }
+    }
+
+    /// Rather one patch over all of `missed` when that is smaller.
+    pub(super) fn or_shortcut(self, missed: Vec<Arc<Event>>) -> Self {
+        Self { missed, ..self }
+    }
+
+    /// The bytes, in `form`.
+    pub(super) fn encode(
+        self,
+        form: Form,
+        queue: usize,
+        shape: &Shape,
+        known: &Mutex<Shortcuts>,
+    ) -> Delivery {
+        let cursor = Cursor::At(self.end);
+        let mut frames = encode(&self.pieces, form, shape);
+        let mut conflated = self.conflated;
+        if let Some(shortcut) = self.shortcut(&frames, form, shape, known) {
+            frames.splice(..self.missed.len(), [shortcut]);
+        }
+        let bytes: usize = frames.iter().map(Frame::len).sum();
+        if frames.len() > 1
+            && bytes > queue
+            && let Some(pieces) = &self.otherwise
+        {
+            conflated = true;
+            frames = encode(pieces, form, shape);
+        }
+        Delivery {
+            frame: (!frames.is_empty()).then(|| Frame::join(&frames)),
+            cursor,
+            conflated,
+        }
+    }
+
+    /// One patch from what the reader has to the newest value, if it is smaller than the frames of the changes between
+    /// and than the value itself.
+    fn shortcut(
+        &self,
+        frames: &[Frame],
+        form: Form,
+        shape: &Shape,
+        known: &Mutex<Shortcuts>,
+    ) -> Option<Frame> {
+        let (first, newest) = (self.missed.first()?, self.missed.last()?);
+        let unbroken = || self.missed.iter().all(|event| event.base().is_some());
+        if form == Form::Value || self.missed.len() < 2 || !unbroken() {
+            return None;
+        }
+        let from = (first.id(), form);
+        match known.lock().get(newest.id(), from) {
+            Known::Worked(frame) => return frame,
+            Known::Enough => return None,
+            Known::NotYet => {}
+        }
+        let bytes = frames
+            .iter()
+            .take(self.missed.len())
+            .map(Frame::len)
+            .sum::<usize>();
+        let limit = bytes.min(newest.whole(form, shape).len());
+        let frame = newest.patch_from(first.base()?, form, shape, limit);
+        known.lock().put(newest.id(), from, frame.clone());
+        frame
+    }
+}
+
+fn encode(pieces: &[Piece], form: Form, shape: &Shape) -> Vec<Frame> {
+    let frame = |piece: &Piece| match piece {
+        Piece::Next(event) => event.frame(form, shape).clone(),
+        Piece::Whole(event) => event.whole(form, shape).clone(),
+        Piece::Notice(notice) => notice.frame().clone(),
+    };
+    pieces.iter().map(frame).collect()
+}
+
+/// Patches over several events to one newest value, worked out once each.
+#[derive(Debug, Default)]
+pub(super) struct Shortcuts {
+    newest: Option<EventId>,
+    known: Vec<((EventId, Form), Option<Frame>)>,
+}
+
+impl Shortcuts {
+    fn get(&mut self, newest: EventId, from: (EventId, Form)) -> Known {
+        if self.newest != Some(newest) {
+            self.newest = Some(newest);
+            self.known.clear();
+        }
+        match self.known.iter().find(|(known, _)| *known == from) {
+            Some((_, frame)) => Known::Worked(frame.clone()),
+            None if self.known.len() < MAX_SHORTCUTS => Known::NotYet,
+            None => Known::Enough,
+        }
+    }
+
+    fn put(&mut self, newest: EventId, from: (EventId, Form), frame: Option<Frame>) {
+        if self.newest == Some(newest) {
+            self.known.push((from, frame));
+        }
+    }
+}
+
+/// What is known of one way.
+enum Known {
+    /// It was worked out; `None`: it is no shortcut.
+    Worked(Option<Frame>),
+    /// It may be worked out.
+    NotYet,
+    /// No more are worked out for this value.
+    Enough,
+}
