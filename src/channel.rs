@@ -161,23 +161,21 @@ impl Channel {
     /// The source gave a value. Returns whether that was an event.
     pub fn observe(&self, value: Value) -> bool {
         let now = Instant::now();
-        let changed = self.state.lock().observe(value, now, |delivered, new| {
-            self.spec.significance.changed(delivered, new)
-        });
+        let changed = self.state.lock().observe(value, now, &self.spec);
         self.tell();
         changed
     }
 
     /// The source said that nothing changed.
     pub fn confirm(&self) {
-        if self.state.lock().confirm(Instant::now()) {
+        if self.state.lock().reconfirm(Instant::now(), &self.spec) {
             self.tell();
         }
     }
 
     /// The source said that the resource does not exist. Returns whether that was new.
     pub fn vanish(&self) -> bool {
-        let new = self.state.lock().vanish(Instant::now());
+        let new = self.state.lock().vanish(Instant::now(), &self.spec);
         self.tell();
         new
     }
@@ -187,7 +185,7 @@ impl Channel {
         let now = Instant::now();
         let id = {
             let mut state = self.state.lock();
-            state.confirm(now);
+            state.confirm(now, &self.spec);
             state.change(value, name, now)
         };
         self.tell();

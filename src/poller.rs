@@ -126,6 +126,7 @@ async fn read_once<S: Source>(
     let Answer {
         reading,
         not_before,
+        ..
     } = result?;
     let outcome = match reading {
         Reading::NotModified | Reading::Unchanged => {

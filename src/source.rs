@@ -35,6 +35,8 @@ pub struct Answer {
     pub reading: Reading,
     /// The source asks not to be read again before this time has passed (`max-age`, `X-Poll-Interval`). Lengthens only.
     pub not_before: Option<Duration>,
+    /// The HTTP status, where there is one; for people.
+    pub status: Option<u16>,
 }
 
 /// The reading itself.

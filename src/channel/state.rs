@@ -57,16 +57,12 @@ impl State {
     // === The writer's side ===
 
     /// Returns whether the value is an event.
-    pub(super) fn observe(
-        &mut self,
-        value: Value,
-        now: Instant,
-        counts: impl FnOnce(&Value, &Value) -> bool,
-    ) -> bool {
-        let revived = self.gone.take().is_some();
-        self.confirm(now);
+    pub(super) fn observe(&mut self, value: Value, now: Instant, spec: &Spec) -> bool {
+        // Who came meanwhile has not been given the old value.
+        let news = self.gone.take().is_some() || self.expired(spec);
+        self.confirm(now, spec);
         let changed = match self.log.newest() {
-            Some(newest) => revived || counts(newest.value(), &value),
+            Some(newest) => news || spec.significance.changed(newest.value(), &value),
             None => true,
         };
         if changed {
@@ -87,8 +83,23 @@ impl State {
         self.log.push_change(value, name, now).id()
     }
 
+    /// What was read last still holds. Returns whether readers may want to know.
+    pub(super) fn reconfirm(&mut self, now: Instant, spec: &Spec) -> bool {
+        let expired = self.expired(spec) && self.gone.is_none();
+        let news = self.confirm(now, spec);
+        if expired && let Some(newest) = self.log.newest() {
+            let value = self.latest.take().unwrap_or_else(|| newest.value().clone());
+            self.change(value, None, now);
+        }
+        news
+    }
+
     /// Returns whether readers may want to know.
-    pub(super) fn confirm(&mut self, now: Instant) -> bool {
+    pub(super) fn confirm(&mut self, now: Instant, spec: &Spec) -> bool {
+        if self.expired(spec) {
+            // Readers differ in what they have: the next event is whole.
+            self.log.unchain();
+        }
         self.confirmed = Some(Confirmed {
             wall: SystemTime::now(),
             at: now,
@@ -103,8 +114,8 @@ impl State {
     }
 
     /// Returns whether that is new.
-    pub(super) fn vanish(&mut self, now: Instant) -> bool {
-        self.confirm(now);
+    pub(super) fn vanish(&mut self, now: Instant, spec: &Spec) -> bool {
+        self.confirm(now, spec);
         let new = self.gone.is_none();
         if new {
             self.gone = Some(self.log.end());

@@ -57,8 +57,9 @@ fn text(asked: &str, step: &Step) -> String {
         Step::Reading {
             number,
             took,
+            status,
             result,
-        } => reading(*number, *took, result),
+        } => reading(*number, *took, *status, result),
         Step::Wait { wait, every, wish } => {
             let mut text = format!(
                 "waiting until {} after the start of this reading",
@@ -135,8 +136,16 @@ fn no_stream(asked: &str, refused_by: Option<&str>, known: &[String]) -> String 
     text
 }
 
-fn reading(number: usize, took: Duration, result: &Result<Seen, SourceError>) -> String {
-    let took = duration(took);
+fn reading(
+    number: usize,
+    took: Duration,
+    status: Option<u16>,
+    result: &Result<Seen, SourceError>,
+) -> String {
+    let took = match status {
+        Some(status) => format!("status {status}, {}", duration(took)),
+        None => duration(took),
+    };
     match result {
         Ok(Seen::Value { size, selected }) => {
             let value = selected.encoded();
@@ -196,6 +205,7 @@ mod tests {
             shown(&Step::Reading {
                 number: 1,
                 took,
+                status: None,
                 result,
             })
         };
@@ -228,6 +238,7 @@ mod tests {
         let text = shown(&Step::Reading {
             number: 1,
             took: Duration::ZERO,
+            status: None,
             result: Ok(seen),
         });
         assert!(text.len() < SHOWN + 200 && text.ends_with("x … (10000 bytes in all)"));
@@ -295,6 +306,7 @@ mod tests {
             Step::Reading {
                 number: 1,
                 took: Duration::ZERO,
+                status: None,
                 result: Ok(Seen::Value {
                     size: 9,
                     selected: value(),
@@ -303,6 +315,7 @@ mod tests {
             Step::Reading {
                 number: 1,
                 took: Duration::ZERO,
+                status: None,
                 result: Err(SourceError::new(Cause::Status, hostile)),
             },
             Step::Message {

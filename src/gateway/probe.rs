@@ -54,6 +54,8 @@ pub enum Step {
         number: usize,
         /// From its start to its end.
         took: Duration,
+        /// The HTTP status of an answer, where there is one.
+        status: Option<u16>,
         /// What it gave.
         result: Result<Seen, SourceError>,
     },
@@ -286,6 +288,7 @@ impl Client {
             let began = Instant::now();
             let answer = source.read().await;
             let took = began.elapsed();
+            let status = answer.as_ref().ok().and_then(|answer| answer.status);
             let wish = match &answer {
                 Ok(answer) => answer.not_before,
                 Err(error) => error.retry_after,
@@ -299,6 +302,7 @@ impl Client {
             tell(Step::Reading {
                 number,
                 took,
+                status,
                 result,
             });
             tell(Step::Events(self.events()));

@@ -58,6 +58,7 @@ impl HttpSource {
         let conditional = order.is_get() && self.memory.add_conditions(request.headers_mut());
         let response = self.client.send(request).await?;
         let not_before = pacing::not_before(response.headers());
+        let status = Some(response.status().as_u16());
         let reading = match self.judge(&response, conditional)? {
             Verdict::Value => self.value(response).await?,
             Verdict::NotModified => Reading::NotModified,
@@ -70,6 +71,7 @@ impl HttpSource {
         Ok(Answer {
             reading,
             not_before,
+            status,
         })
     }
 

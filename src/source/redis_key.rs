@@ -114,6 +114,7 @@ fn answered(reading: Reading) -> Answer {
     Answer {
         reading,
         not_before: None,
+        status: None,
     }
 }
 

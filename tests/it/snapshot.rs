@@ -150,6 +150,12 @@ async fn an_expired_value_is_not_given_to_newcomers() {
         }
     }
     assert_eq!(get(gateway.address, "/value", &[]).await.head.status, 503);
+    // Who came meanwhile gets the value when it is confirmed again, though it is the old one.
+    let mut newcomer = EventSource::open(gateway.address, "/value").await;
+    assert_eq!(newcomer.next().await.0, "stale");
+    upstream.say(json("1"));
+    assert_eq!(newcomer.next().await.0, "fresh");
+    assert_eq!(newcomer.event().await.data, "1");
 }
 
 #[tokio::test(flavor = "multi_thread")]

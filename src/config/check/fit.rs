@@ -1,7 +1,5 @@
 //! What does not fit the source of a stream: keys that would be read and mean nothing.
 
-use std::time::Duration;
-
 use super::super::read::Section;
 use super::super::{Form, HttpFormat, RedisFormat, RedisShape, Source};
 use crate::value::Selector;
@@ -64,25 +62,6 @@ pub(super) fn refuse_idle_keys(
                 );
             }
         }
-    }
-}
-
-/// A reading that is stale before the next one is due would be told stale again and again.
-pub(super) fn refuse_impatience(
-    section: &Section<'_>,
-    source: &Source,
-    stale_after: Option<Duration>,
-    every: Option<Duration>,
-) {
-    let polled = matches!(source, Source::Http(_) | Source::RedisKey(_));
-    if polled
-        && stale_after
-            .zip(every)
-            .is_some_and(|(stale_after, every)| stale_after < every)
-    {
-        section
-            .get("stale_after")
-            .problem("a reading is stale before the next one is due (write more than every)");
     }
 }
 

@@ -85,7 +85,6 @@ fn read<'a>(section: &Section<'a>, world: &mut World<'_, 'a>) -> Option<Stream> 
     if let Some(source) = &source {
         let (select, deliver) = (select.as_ref(), deliver.as_deref().unwrap_or_default());
         fit::refuse_idle_keys(section, source, select, deliver);
-        fit::refuse_impatience(section, source, stale_after, every);
     }
     params?;
     let source = source?;

@@ -75,6 +75,7 @@ fn answer(reading: Reading) -> Result<Answer, SourceError> {
     Ok(Answer {
         reading,
         not_before: None,
+        status: None,
     })
 }
 
@@ -89,6 +90,7 @@ fn word(step: Step) -> String {
             number,
             took,
             result,
+            ..
         } => {
             assert_eq!(took, Duration::from_millis(10));
             match result {
