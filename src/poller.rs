@@ -265,3 +265,6 @@ async fn hint<S: Source>(source: &mut S, plan: &Plan) {
         () = source.hint() => {}
     }
 }
+
+#[cfg(test)]
+mod tests;
