@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::support::client::{EventSource, get, pair, request};
+use super::support::client::{EventSource, Head, get, pair, request};
 use super::support::gateway::TestGateway;
 use super::support::redis::TestRedis;
 use super::support::{eventually, soon};
@@ -177,6 +177,20 @@ async fn one_get_an_interval() {
     assert!(stats.contains("cmdstat_get:calls=1,"), "{stats}");
 }
 
+/// A gateway that takes messages at `/p` for `/a` and already listens to what is shared.
+async fn publishing(redis: &TestRedis) -> TestGateway {
+    let gateway = keys(redis, "  - {path: /a, publish: {path: /p, server: main}}\n");
+    let channels = || redis.cli(&["PUBSUB", "CHANNELS"]);
+    eventually("listens", || channels().contains("wellspring:publish")).await;
+    gateway
+}
+
+async fn post(gateway: &TestGateway, message: &str) -> Head {
+    request(gateway.address, "POST", "/p", &[], message)
+        .await
+        .head
+}
+
 /// A reading that is no value does not become one by being the same again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_malformed_value_stays_malformed() {
@@ -198,23 +212,8 @@ async fn a_malformed_value_stays_malformed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retained_message_survives_an_outage() {
     let mut redis = TestRedis::start();
-    let gateway = keys(
-        &redis,
-        "  - {path: /a, publish: {path: /p, server: main}}\n",
-    );
-    eventually("listens", || {
-        redis
-            .cli(&["PUBSUB", "CHANNELS"])
-            .contains("wellspring:publish")
-    })
-    .await;
-    assert_eq!(
-        request(gateway.address, "POST", "/p", &[], "kept")
-            .await
-            .head
-            .status,
-        202
-    );
+    let gateway = publishing(&redis).await;
+    assert_eq!(post(&gateway, "kept").await.status, 202);
     let mut stream = EventSource::open(gateway.address, "/a").await;
     let before = stream.event().await;
     redis.kill();
@@ -360,23 +359,8 @@ async fn published_messages_are_shared() {
 #[tokio::test(flavor = "multi_thread")]
 async fn publishing_without_its_server_is_refused() {
     let mut redis = TestRedis::start();
-    let gateway = keys(
-        &redis,
-        "  - {path: /a, publish: {path: /p, server: main}}\n",
-    );
-    eventually("listens", || {
-        redis
-            .cli(&["PUBSUB", "CHANNELS"])
-            .contains("wellspring:publish")
-    })
-    .await;
-    assert_eq!(
-        request(gateway.address, "POST", "/p", &[], "x")
-            .await
-            .head
-            .status,
-        202
-    );
+    let gateway = publishing(&redis).await;
+    assert_eq!(post(&gateway, "x").await.status, 202);
     redis.kill();
     let refused = soon(
         "an answer",
