@@ -1,7 +1,7 @@
 # The builder has the compiler, cmake and every source; only the finished binary leaves it.
 FROM rust:1.95-bookworm AS build
 
-# cmake builds zlib-ng, which compresses responses. Nothing else is missing from the base image.
+# cmake builds zlib-ng, which Pingora and the decoding of upstream bodies use. Nothing else is missing from the base image.
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends cmake \
     && rm -rf /var/lib/apt/lists/*

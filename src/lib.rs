@@ -27,7 +27,7 @@
 //! - No byte of a source or a client becomes a field, a header, a path segment or a key by itself.
 //! - A slow reader costs a pointer into shared bytes and holds nobody up.
 //!
-//! # Where this differs from a first plan
+//! # Where this is unlike what you may expect
 //!
 //! Pingora's `Server` is not used, its `HttpProxy` is: listening sockets, signals and the order of stopping are ours
 //! (`edge::accept`, [`gateway`]), because the server sleeps through its grace period and owns the accepted connections'

@@ -233,6 +233,16 @@ fn run_finds_its_file_serves_and_stops_cleanly() {
 }
 
 #[test]
+fn a_hangup_cuts_nobody() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut running = Running::start(folder.path(), PUBLISH);
+    running.signal("-HUP");
+    // By the time that it has ended in order it has seen both.
+    running.signal("-TERM");
+    assert_eq!(running.child.wait().expect("ends").code(), Some(0));
+}
+
+#[test]
 fn a_second_interrupt_ends_at_once() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut running = Running::start(folder.path(), &PUBLISH.replace("1s", "10m"));

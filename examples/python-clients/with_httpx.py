@@ -12,4 +12,6 @@ with httpx.Client(timeout=httpx.Timeout(10, read=40)) as client:
         source.response.raise_for_status()
         print("reading", url, file=sys.stderr, flush=True)
         for event in source.iter_sse():
-            print(event.event, event.id, event.data, flush=True)
+            # The stream begins with `retry` alone, which this package tells as an event without data.
+            if event.data:
+                print(event.event, event.id, event.data, flush=True)

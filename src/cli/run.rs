@@ -42,6 +42,7 @@ async fn serve(config: config::Config) -> u8 {
             return FAILED;
         }
     };
+    let (streams, routes) = (config.streams.len(), config.routes.len());
     let gateway = match Gateway::start(config) {
         Ok(gateway) => gateway,
         Err(error @ StartError::Bind { .. }) => {
@@ -53,6 +54,7 @@ async fn serve(config: config::Config) -> u8 {
             return FAILED;
         }
     };
+    info!(streams, routes, "started");
     for address in gateway.addresses() {
         info!(%address, "listening");
     }
@@ -64,6 +66,7 @@ async fn serve(config: config::Config) -> u8 {
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
 }
 
 impl Signals {
@@ -72,14 +75,19 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
         })
     }
 
     /// Waits for one of them, then stops the gateway in order; a second SIGINT ends at once.
     pub(super) async fn stop(mut self, gateway: Gateway) {
-        tokio::select! {
-            _ = self.terminate.recv() => info!("SIGTERM: stopping"),
-            _ = self.interrupt.recv() => info!("SIGINT: stopping; once more ends at once"),
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => break info!("SIGTERM: stopping"),
+                _ = self.interrupt.recv() => break info!("SIGINT: stopping; once more ends at once"),
+                // A terminal that closes, or an operator who expects a reload, must not cut every stream.
+                _ = self.hangup.recv() => warn!("SIGHUP: the file is not read again; restart to change it"),
+            }
         }
         tokio::select! {
             () = gateway.stop() => info!("stopped"),

@@ -311,14 +311,32 @@ impl From<&Marker> for Mark {
 fn syntax(text: &str, error: &ScanError) -> Problem {
     let mark = Mark::from(error.marker());
     let line = text.lines().nth(mark.line - 1).unwrap_or_default();
-    let hint = if line.contains("${") {
-        " (quote what holds `${`, as in \"${NAME}\")"
-    } else if line.trim_start_matches(' ').starts_with('\t') {
-        " (write spaces instead of tabs)"
-    } else {
-        " (quote text that holds `: ` or ` #`, or begins with one of {[*&!%@`)"
+    mark.problem(format!(
+        "not YAML: {}{}",
+        error.info(),
+        hint(line, error.info())
+    ))
+}
+
+/// What to write, as far as the line and what the parser says tell.
+fn hint(line: &str, what: &str) -> &'static str {
+    let unquoted = |needle: &str| {
+        let before = line.find(needle).map(|at| &line[..at]);
+        before.is_some_and(|before| before.matches(['"', '\'']).count() % 2 == 0)
     };
-    mark.problem(format!("no YAML: {}{hint}", error.info()))
+    if line.contains('\t') {
+        " (write spaces instead of tabs)"
+    } else if unquoted("${") {
+        " (quote what holds `${`, as in \"${NAME}\")"
+    } else if what.contains("flow mapping") || what.contains("flow sequence") {
+        " (close what { or [ opened, and quote a value that holds { or }, as in path: \"/quotes/{symbol}\")"
+    } else if what.contains("quoted scalar") {
+        " (the quote that is opened here is never closed)"
+    } else if what.contains("mapping values are not allowed") || what.contains("block") {
+        " (keys of one map begin in the same column, deeper than the key that holds them; quote text that holds `: `)"
+    } else {
+        " (a space follows each colon; quote text that holds `: ` or ` #`, or begins with one of {[*&!%@`)"
+    }
 }
 
 #[cfg(test)]
@@ -415,11 +433,11 @@ mod tests {
             ("a: &r [*r]\n", "1:8: an alias inside what it stands for"),
             (
                 "a: *x\n",
-                "1:4: no YAML: while parsing node, found unknown anchor",
+                "1:4: not YAML: while parsing node, found unknown anchor",
             ),
-            ("a:\n\t- b\n", "2:2: no YAML: tabs disallowed"),
-            ("a: 'b\n", "1:4: no YAML: "),
-            ("a: b: c\n", "1:5: no YAML: "),
+            ("a:\n\t- b\n", "2:2: not YAML: tabs disallowed"),
+            ("a: 'b\n", "1:4: not YAML: "),
+            ("a: b: c\n", "1:5: not YAML: "),
         ] {
             let problems = problems(text);
             assert_eq!(problems.len(), 1, "{text}: {problems:?}");
