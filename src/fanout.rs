@@ -4,6 +4,9 @@
 //! into its channel's log and two or three deadlines: tens of bytes. The discipline of the loop stands in `shard`.
 
 mod conn;
+mod inbox;
+mod owed;
+mod room;
 mod shard;
 mod wheel;
 
@@ -15,7 +18,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::channel::{Cursor, Form, Subscription};
-use shard::{Command, ShardHandle};
+use inbox::{Command, Inbox};
 
 /// A stream that the edge has answered and hands over. The response head is not sent yet.
 #[derive(Debug)]
@@ -55,33 +58,32 @@ pub struct Limits {
 /// All shards. Streams live until their client leaves, or [`Fanout::drain`].
 #[derive(Debug)]
 pub struct Fanout {
-    shards: Vec<Arc<ShardHandle>>,
+    shards: Vec<Arc<Inbox>>,
     next: AtomicUsize,
-    open: watch::Receiver<usize>,
+    open: Arc<watch::Sender<usize>>,
 }
 
 impl Fanout {
     /// Starts `shards` threads, at least one.
     pub fn start(shards: usize, limits: Limits) -> io::Result<Self> {
-        let (opened, open) = watch::channel(0);
-        let opened = Arc::new(opened);
         let shards = (0..shards.max(1))
-            .map(|index| ShardHandle::start(index, limits, opened.clone()))
+            .map(|index| shard::start(index, limits))
             .collect::<io::Result<_>>()?;
         Ok(Self {
             shards,
             next: AtomicUsize::new(0),
-            open,
+            open: Arc::new(watch::Sender::new(0)),
         })
     }
 
     /// Takes a stream over.
     pub fn adopt(&self, stream: NewStream) {
         let index = self.next.fetch_add(1, Ordering::Relaxed) % self.shards.len();
-        self.shards[index].send(Command::Adopt(Box::new(stream)));
+        let open = Open::new(self.open.clone());
+        self.shards[index].send(Command::Adopt(Box::new(stream), open));
     }
 
-    /// How many streams are open.
+    /// How many streams are open: from the moment they are handed over, so that a drain waits for those under way too.
     pub fn open(&self) -> usize {
         *self.open.borrow()
     }
@@ -92,9 +94,26 @@ impl Fanout {
         for shard in &self.shards {
             shard.send(Command::Drain { window, retry });
         }
-        let mut open = self.open.clone();
-        // An error means that the shards are gone, and their streams with them.
+        let mut open = self.open.subscribe();
+        // It cannot fail: the sender is ours.
         let _ = open.wait_for(|open| *open == 0).await;
+    }
+}
+
+/// Counts as an open stream until dropped.
+#[derive(Debug)]
+struct Open(Arc<watch::Sender<usize>>);
+
+impl Open {
+    fn new(count: Arc<watch::Sender<usize>>) -> Self {
+        count.send_modify(|open| *open += 1);
+        Self(count)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.send_modify(|open| *open -= 1);
     }
 }
 

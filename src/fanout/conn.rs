@@ -1,13 +1,13 @@
 //! One connection: what it is owed, and the write that never waits.
 
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use mio::net::TcpStream;
 
-use super::Permit;
 use super::wheel::Tick;
-use crate::channel::{Cursor, Form, Subscription};
+use super::{Open, Permit};
+use crate::channel::{Cursor, Delivery, Form, Subscription};
 use crate::sse::Frame;
 
 /// A connection of a shard.
@@ -17,29 +17,39 @@ pub(super) struct Conn {
     pub(super) cursor: Cursor,
     pub(super) form: Form,
     pub(super) chunked: bool,
-    /// Its last bytes are on their way; only the client's end of the connection is waited for, until `ends`.
-    pub(super) ending: bool,
+    pub(super) life: Life,
     /// Index of its channel in the shard.
     pub(super) room: u32,
     /// Index in that channel's list.
     pub(super) place: u32,
-    /// The tick of its one valid entry in the wheel; others of it are ignored when they fire.
+    /// The tick of its one valid entry in the wheel; others of it are ignored when they fire. `MAX`: it has none.
     pub(super) timer: Tick,
-    /// When it last took bytes.
+    /// When it last took bytes, or began to be owed some.
     pub(super) written: Tick,
-    /// When it ends by age or drain.
-    pub(super) ends: Tick,
     /// What the socket did not take.
-    pub(super) unsent: Option<Box<Unsent>>,
+    pub(super) unsent: Option<Box<Outgoing>>,
     /// Counts as demand while it lives.
     pub(super) _subscription: Subscription,
     pub(super) _permit: Option<Permit>,
+    pub(super) _open: Open,
 }
 
-#[derive(Debug)]
-pub(super) struct Unsent {
-    bytes: Bytes,
-    sent: usize,
+/// How far a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Life {
+    /// It is given what happens, until this tick: its age, or the drain.
+    Open { until: Tick },
+    /// Its last bytes are on their way, for as long as the client takes some.
+    Ending,
+    /// It has everything and our side is shut; the client's end is waited for until this tick.
+    Shut { until: Tick },
+}
+
+/// Bytes to be sent in one write: shared ones, and what goes with them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Outgoing {
+    pub(super) first: Bytes,
+    pub(super) then: Bytes,
 }
 
 /// The connection is over.
@@ -52,22 +62,46 @@ impl Conn {
         self.unsent.is_none()
     }
 
-    /// Writes a frame in this connection's framing. Only when [`Conn::is_free`].
-    pub(super) fn send(&mut self, frame: &Frame, now: Tick) -> Result<(), Gone> {
-        let bytes = if self.chunked {
+    /// Whether it can be given what happens.
+    pub(super) fn takes_news(&self) -> bool {
+        self.is_free() && matches!(self.life, Life::Open { .. })
+    }
+
+    /// When it must be looked at next.
+    pub(super) fn due(&self, heartbeat: Tick, write_stall: Tick) -> Tick {
+        match self.life {
+            Life::Shut { until } => until,
+            Life::Open { until } if self.is_free() => {
+                self.written.saturating_add(heartbeat).min(until)
+            }
+            Life::Open { .. } | Life::Ending => self.written.saturating_add(write_stall),
+        }
+    }
+
+    /// A frame's bytes in this connection's framing.
+    pub(super) fn framed(&self, frame: &Frame) -> Bytes {
+        if self.chunked {
             frame.chunked()
         } else {
             frame.payload()
-        };
-        self.send_bytes(bytes, now)
+        }
     }
 
-    /// Writes bytes as they are. Only when [`Conn::is_free`].
-    pub(super) fn send_bytes(&mut self, bytes: Bytes, now: Tick) -> Result<(), Gone> {
+    /// Gives it what it is owed. Only when it is free.
+    pub(super) fn give(&mut self, delivery: &Delivery, now: Tick) -> Result<(), Gone> {
+        self.cursor = delivery.cursor;
+        match &delivery.frame {
+            Some(frame) => self.send(self.framed(frame).into(), now),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes bytes as they are. Only when it is free.
+    pub(super) fn send(&mut self, mut bytes: Outgoing, now: Tick) -> Result<(), Gone> {
         self.written = now;
-        let sent = write(&mut self.socket, &bytes)?;
-        if sent < bytes.len() {
-            self.unsent = Some(Box::new(Unsent { bytes, sent }));
+        write(&mut self.socket, &mut bytes)?;
+        if !bytes.is_empty() {
+            self.unsent = Some(Box::new(bytes));
         }
         Ok(())
     }
@@ -77,12 +111,10 @@ impl Conn {
         let Some(unsent) = &mut self.unsent else {
             return Ok(true);
         };
-        let sent = write(&mut self.socket, &unsent.bytes[unsent.sent..])?;
-        if sent > 0 {
+        if write(&mut self.socket, unsent)? > 0 {
             self.written = now;
         }
-        unsent.sent += sent;
-        let done = unsent.sent == unsent.bytes.len();
+        let done = unsent.is_empty();
         if done {
             self.unsent = None;
         }
@@ -105,13 +137,44 @@ impl Conn {
     }
 }
 
-/// Writes until the socket takes no more. Returns how many bytes it took.
-fn write(socket: &mut TcpStream, bytes: &[u8]) -> Result<usize, Gone> {
+impl Outgoing {
+    fn is_empty(&self) -> bool {
+        self.first.is_empty() && self.then.is_empty()
+    }
+
+    fn took(&mut self, count: usize) {
+        let of_first = count.min(self.first.len());
+        self.first.advance(of_first);
+        self.then.advance(count - of_first);
+    }
+}
+
+impl From<Bytes> for Outgoing {
+    fn from(first: Bytes) -> Self {
+        Self {
+            first,
+            then: Bytes::new(),
+        }
+    }
+}
+
+/// Writes until the socket takes no more, and takes what it took off `bytes`. Returns how much that was.
+fn write(socket: &mut TcpStream, bytes: &mut Outgoing) -> Result<usize, Gone> {
     let mut sent = 0;
-    while sent < bytes.len() {
-        match socket.write(&bytes[sent..]) {
+    while !bytes.is_empty() {
+        let written = match (bytes.first.is_empty(), bytes.then.is_empty()) {
+            (false, false) => {
+                socket.write_vectored(&[IoSlice::new(&bytes.first), IoSlice::new(&bytes.then)])
+            }
+            (false, true) => socket.write(&bytes.first),
+            (true, _) => socket.write(&bytes.then),
+        };
+        match written {
             Ok(0) => return Err(Gone),
-            Ok(count) => sent += count,
+            Ok(count) => {
+                bytes.took(count);
+                sent += count;
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(_) => return Err(Gone),

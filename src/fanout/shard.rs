@@ -8,156 +8,112 @@
 //!   it holds nobody up, and is owed nothing until then. Then it gets everything since, in one write.
 //! - Who leaves is noticed by the socket's own event, who is silent by the wheel.
 //! - Only this thread touches its connections. Others leave a note in the inbox and wake it.
+//! - Newcomers move in last, and for a bounded time a turn: a storm of them does not hold up who is there. Last also
+//!   because a slot may then be used again: no event or timer of its last tenant is left in this turn.
+//! - A panic costs the connection it happened to, or a room whose event could not be encoded. Nothing else of the turn is
+//!   lost: sockets tell a thing only once, and a channel leaves no second note before the first is looked at.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::Shutdown;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use mio::event::Event;
 use mio::net::TcpStream;
-use mio::{Events, Interest, Poll, Token, Waker};
-use parking_lot::Mutex;
+use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
-use tokio::sync::watch;
 use tracing::{debug, error};
 
-use super::conn::{Conn, Gone};
-use super::wheel::{Tick, Wheel};
-use super::{Limits, NewStream};
-use crate::channel::{Channel, Cursor, Delivery, Form, Listener};
+use super::conn::{Conn, Gone, Life, Outgoing};
+use super::inbox::{Command, Inbox, Notes, WAKE};
+use super::owed::{Deliver, Owed};
+use super::room::Rooms;
+use super::wheel::{Tick, Wheel, ticks};
+use super::{Limits, NewStream, Open};
+use crate::channel::Channel;
 use crate::sse::{self, Frame};
 
-/// How long a client may take to close its end of a stream that has ended.
+/// How long a client may take to close its end of a stream that it has all of.
 const LINGER: Duration = Duration::from_secs(2);
 
-const WAKE: Token = Token(usize::MAX);
+/// How long newcomers may move in before everybody else has a turn.
+const ADOPTING: Duration = Duration::from_millis(20);
 
-/// What other threads ask of a shard.
-#[derive(Debug)]
-pub(super) enum Command {
-    Adopt(Box<NewStream>),
-    Drain {
-        window: Duration,
-        retry: (Duration, Duration),
-    },
-    Stop,
-}
-
-/// The way into a shard.
-#[derive(Debug)]
-pub(super) struct ShardHandle {
-    inbox: Mutex<Inbox>,
-    waker: Waker,
-}
-
-#[derive(Debug, Default)]
-struct Inbox {
-    commands: Vec<Command>,
-    changed: Vec<u32>,
-}
-
-impl ShardHandle {
-    pub(super) fn start(
-        index: usize,
-        limits: Limits,
-        open: Arc<watch::Sender<usize>>,
-    ) -> io::Result<Arc<Self>> {
-        let poll = Poll::new()?;
-        let waker = Waker::new(poll.registry(), WAKE)?;
-        let handle = Arc::new(Self {
-            inbox: Mutex::default(),
-            waker,
-        });
-        let shard = Shard {
-            poll,
-            handle: handle.clone(),
-            limits,
-            open,
-            conns: Slab::new(),
-            rooms: Slab::new(),
-            room_of: HashMap::new(),
-            wheel: Wheel::new(Instant::now()),
-            now: 0,
-            heartbeat: Frame::new(sse::HEARTBEAT),
-            draining: None,
-        };
-        std::thread::Builder::new()
-            .name(format!("fanout-{index}"))
-            .spawn(move || shard.run())?;
-        Ok(handle)
-    }
-
-    pub(super) fn send(&self, command: Command) {
-        self.inbox.lock().commands.push(command);
-        self.wake();
-    }
-
-    fn changed(&self, room: u32) {
-        self.inbox.lock().changed.push(room);
-        self.wake();
-    }
-
-    fn wake(&self) {
-        // It fails only when the process is out of kernel memory; the shard looks again at its next timer.
-        if let Err(error) = self.waker.wake() {
-            error!(%error, "a fan-out thread cannot be woken");
-        }
-    }
-}
-
-/// All connections of one channel in this shard.
-#[derive(Debug)]
-struct Room {
-    channel: Arc<Channel>,
-    conns: Vec<u32>,
-    listener: Arc<RoomListener>,
-    heartbeat: Tick,
-}
-
-#[derive(Debug)]
-struct RoomListener {
-    shard: Arc<ShardHandle>,
-    room: u32,
-    queued: AtomicBool,
-}
-
-impl Listener for RoomListener {
-    fn changed(&self) {
-        // One note is enough until the shard has begun to look.
-        if !self.queued.swap(true, Ordering::AcqRel) {
-            self.shard.changed(self.room);
-        }
-    }
+/// Starts a shard. It lives until it is told to stop.
+pub(super) fn start(index: usize, limits: Limits) -> io::Result<Arc<Inbox>> {
+    let shard = Shard::new(limits)?;
+    let inbox = shard.inbox.clone();
+    std::thread::Builder::new()
+        .name(format!("fanout-{index}"))
+        .spawn(move || shard.run())?;
+    Ok(inbox)
 }
 
 #[derive(Debug)]
 struct Shard {
     poll: Poll,
-    handle: Arc<ShardHandle>,
-    limits: Limits,
-    open: Arc<watch::Sender<usize>>,
+    inbox: Arc<Inbox>,
+    queue: usize,
+    write_stall: Tick,
     conns: Slab<Conn>,
-    rooms: Slab<Room>,
-    room_of: HashMap<usize, u32>,
+    rooms: Rooms,
     wheel: Wheel<(u32, Tick)>,
     now: Tick,
     heartbeat: Frame,
     /// Bounds of `retry` in the last event, in milliseconds.
     draining: Option<(u64, u64)>,
+    deliver: Deliver,
+    adopting: Duration,
+}
+
+/// What is still to be done, and room to do it in: kept from turn to turn.
+#[derive(Debug)]
+struct Work {
+    notes: Notes,
+    due: Vec<(u32, Tick)>,
+    scratch: Vec<u8>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    /// Wait for something to happen.
+    Wait,
+    /// There is more to do.
+    GoOn,
+    Stop,
 }
 
 impl Shard {
+    fn new(limits: Limits) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let inbox = Arc::new(Inbox::new(poll.registry())?);
+        Ok(Self {
+            poll,
+            inbox,
+            queue: limits.queue,
+            write_stall: ticks(limits.write_stall),
+            conns: Slab::new(),
+            rooms: Rooms::default(),
+            wheel: Wheel::new(Instant::now()),
+            now: 0,
+            heartbeat: Frame::new(sse::HEARTBEAT),
+            draining: None,
+            deliver: Channel::deliver,
+            adopting: ADOPTING,
+        })
+    }
+
     fn run(mut self) {
         let mut events = Events::with_capacity(1024);
-        let mut due = Vec::new();
-        let mut inbox = Inbox::default();
-        let mut scratch = vec![0; 4096];
-        loop {
-            let timeout = self.wheel.timeout(Instant::now());
+        let mut work = Work::new();
+        let mut next = Next::Wait;
+        while next != Next::Stop {
+            let timeout = match next {
+                Next::GoOn => Some(Duration::ZERO),
+                _ => self.wheel.timeout(Instant::now()),
+            };
             match self.poll.poll(&mut events, timeout) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -167,84 +123,105 @@ impl Shard {
                 }
             }
             self.now = self.wheel.tick(Instant::now());
-            let turn = catch_unwind(AssertUnwindSafe(|| {
-                self.turn(&events, &mut inbox, &mut due, &mut scratch)
-            }));
-            match turn {
-                Ok(true) => return,
-                Ok(false) => {}
-                // A value that cannot be encoded is a bug; other connections and channels go on.
-                Err(_) => error!("a fan-out thread caught a panic"),
-            }
+            next = self.turn(&events, &mut work);
         }
     }
 
-    /// One round of everything that is to be done. Returns whether to stop.
-    fn turn(
-        &mut self,
-        events: &Events,
-        inbox: &mut Inbox,
-        due: &mut Vec<(u32, Tick)>,
-        scratch: &mut [u8],
-    ) -> bool {
-        std::mem::swap(&mut *self.handle.inbox.lock(), inbox);
-        for room in inbox.changed.drain(..) {
-            self.walk(room);
+    /// One round of everything that is to be done.
+    fn turn(&mut self, events: &Events, work: &mut Work) -> Next {
+        self.inbox.take(&mut work.notes);
+        for room in work.notes.changed.drain(..) {
+            self.caught(|shard| shard.walk(room), |shard| shard.close_room(room));
         }
         for event in events {
             if event.token() != WAKE {
-                self.ready(event.token().0 as u32, event, scratch);
+                let at = event.token().0 as u32;
+                let scratch = &mut work.scratch;
+                self.caught_at(at, |shard| shard.ready(at, event, scratch));
             }
         }
-        self.wheel.advance(self.now, due);
-        for (index, tick) in due.drain(..) {
-            self.timer(index, tick);
+        self.wheel.advance(self.now, &mut work.due);
+        for (at, tick) in work.due.drain(..) {
+            self.caught_at(at, |shard| shard.timer(at, tick));
         }
-        let mut stop = false;
-        for command in inbox.commands.drain(..) {
+        self.obey(work)
+    }
+
+    /// Does what others ask, for as long as newcomers may take.
+    fn obey(&mut self, work: &mut Work) -> Next {
+        let began = Instant::now();
+        let mut owed = self.owed();
+        while let Some(command) = work.notes.commands.pop_front() {
             match command {
-                Command::Adopt(stream) => self.adopt(*stream),
+                Command::Adopt(stream, open) => {
+                    let at = self.conns.vacant_key() as u32;
+                    self.caught_at(at, |shard| shard.adopt(*stream, open, &mut owed));
+                }
                 Command::Drain { window, retry } => self.drain(window, retry),
-                Command::Stop => stop = true,
+                Command::Stop => return Next::Stop,
+            }
+            if began.elapsed() >= self.adopting {
+                break;
             }
         }
-        stop
+        if work.notes.commands.is_empty() {
+            Next::Wait
+        } else {
+            Next::GoOn
+        }
+    }
+
+    /// Does `what`; when that is a bug and panics, `mend` leaves nothing half done, and the rest goes on.
+    fn caught(&mut self, what: impl FnOnce(&mut Self), mend: impl FnOnce(&mut Self)) {
+        if catch_unwind(AssertUnwindSafe(|| what(self))).is_err() {
+            error!("a fan-out thread caught a panic");
+            // What was left half done may make this panic too; then there is nothing more to try.
+            let _ = catch_unwind(AssertUnwindSafe(|| mend(self)));
+        }
+    }
+
+    /// Does `what` for one connection, which a panic ends.
+    fn caught_at(&mut self, at: u32, what: impl FnOnce(&mut Self)) {
+        self.caught(what, |shard| shard.close(at, "panic"));
+    }
+
+    fn owed(&self) -> Owed {
+        Owed::new(self.deliver, self.queue)
     }
 
     /// Something happened in a channel: everybody who can take it gets it.
     fn walk(&mut self, index: u32) {
-        let Some(room) = self.rooms.get(index as usize) else {
+        let mut owed = self.owed();
+        let Some(room) = self.rooms.get(index) else {
             return;
         };
-        room.listener.queued.store(false, Ordering::Release);
-        let mut owed = Owed {
-            queue: self.limits.queue,
-            known: Vec::new(),
-        };
+        room.look();
+        let mut blocked = Vec::new();
         let mut gone = Vec::new();
         for &at in &room.conns {
             let conn = &mut self.conns[at as usize];
-            if conn.is_free() && !conn.ending && owed.give(&room.channel, conn, self.now).is_err() {
-                gone.push(at);
+            if !conn.takes_news() {
+                continue;
+            }
+            let Some(delivery) = owed.to(index, &room.channel, conn.cursor, conn.form) else {
+                continue;
+            };
+            match conn.give(delivery, self.now) {
+                Err(Gone) => gone.push(at),
+                Ok(()) if !conn.is_free() => blocked.push(at),
+                Ok(()) => {}
             }
         }
-        let blocked: Vec<u32> = room
-            .conns
-            .iter()
-            .copied()
-            .filter(|&at| !self.conns[at as usize].is_free())
-            .collect();
         for at in blocked {
             self.reschedule(at);
         }
         for at in gone {
-            self.close(at, "write");
+            self.caught_at(at, |shard| shard.close(at, "write"));
         }
     }
 
     /// The socket can be read, can be written again, or is closed.
-    fn ready(&mut self, at: u32, event: &mio::event::Event, scratch: &mut [u8]) {
-        let now = self.now;
+    fn ready(&mut self, at: u32, event: &Event, scratch: &mut [u8]) {
         let Some(conn) = self.conns.get_mut(at as usize) else {
             return;
         };
@@ -255,29 +232,32 @@ impl Shard {
             return self.close(at, "left");
         }
         if event.is_writable() && !conn.is_free() {
-            match conn.flush(now) {
-                Err(Gone) => self.close(at, "write"),
-                Ok(false) => {}
-                Ok(true) => self.freed(at),
-            }
+            self.flush(at);
+        }
+    }
+
+    /// Sends what is left over, and then what came since.
+    fn flush(&mut self, at: u32) {
+        match self.conns[at as usize].flush(self.now) {
+            Err(Gone) => self.close(at, "write"),
+            Ok(false) => {}
+            Ok(true) => self.freed(at),
         }
     }
 
     /// What was left over has left: the connection gets what came since, or its end.
     fn freed(&mut self, at: u32) {
+        let mut owed = self.owed();
         let conn = &mut self.conns[at as usize];
-        if conn.ending {
-            return self.half_close(at);
+        match conn.life {
+            Life::Ending => return self.shut(at),
+            Life::Open { until } if self.now >= until => return self.end(at),
+            Life::Open { .. } | Life::Shut { .. } => {}
         }
-        if self.now >= conn.ends {
-            return self.end(at);
-        }
-        let room = &self.rooms[conn.room as usize];
-        let mut owed = Owed {
-            queue: self.limits.queue,
-            known: Vec::new(),
-        };
-        if owed.give(&room.channel, conn, self.now).is_err() {
+        let channel = &self.rooms[conn.room].channel;
+        if let Some(delivery) = owed.to(conn.room, channel, conn.cursor, conn.form)
+            && conn.give(delivery, self.now).is_err()
+        {
             return self.close(at, "write");
         }
         self.reschedule(at);
@@ -290,56 +270,57 @@ impl Shard {
         if conn.timer != tick {
             return;
         }
+        conn.timer = Tick::MAX;
         let silent = self.now.saturating_sub(conn.written);
-        if conn.ending {
-            if self.now >= conn.ends {
-                return self.close(at, "ended");
+        match conn.life {
+            Life::Shut { until } if self.now >= until => return self.close(at, "ended"),
+            Life::Shut { .. } => {}
+            Life::Open { .. } | Life::Ending if !conn.is_free() => {
+                if silent >= self.write_stall {
+                    // A socket says that it is writable when a good part of it is: it may have taken a little since.
+                    self.flush(at);
+                    return self.stalled(at);
+                }
             }
-        } else if !conn.is_free() {
-            if silent >= Wheel::<()>::ticks(self.limits.write_stall) {
-                return self.close(at, "stalled");
+            Life::Ending => return self.shut(at),
+            Life::Open { until } if self.now >= until => return self.end(at),
+            Life::Open { .. } => {
+                let heartbeat = jittered(self.rooms[conn.room].heartbeat, at);
+                if silent >= heartbeat {
+                    let bytes = conn.framed(&self.heartbeat);
+                    if conn.send(bytes.into(), self.now).is_err() {
+                        return self.close(at, "write");
+                    }
+                }
             }
-        } else if self.now >= conn.ends {
-            return self.end(at);
-        } else if silent >= jittered(self.rooms[conn.room as usize].heartbeat, at)
-            && conn.send(&self.heartbeat, self.now).is_err()
-        {
-            return self.close(at, "write");
         }
-        let due = self.due(at);
-        self.set_timer(at, due);
+        self.reschedule(at);
     }
 
-    /// When the connection is to be looked at next.
-    fn due(&self, at: u32) -> Tick {
-        let conn = &self.conns[at as usize];
-        if conn.ending {
-            return conn.ends;
+    /// Closes the connection if it is still owed bytes and has taken none for too long.
+    fn stalled(&mut self, at: u32) {
+        let Some(conn) = self.conns.get(at as usize) else {
+            return;
+        };
+        if !conn.is_free() && self.now.saturating_sub(conn.written) >= self.write_stall {
+            return self.close(at, "stalled");
         }
-        if !conn.is_free() {
-            return conn
-                .written
-                .saturating_add(Wheel::<()>::ticks(self.limits.write_stall));
-        }
-        let heartbeat = jittered(self.rooms[conn.room as usize].heartbeat, at);
-        conn.written.saturating_add(heartbeat).min(conn.ends)
+        self.reschedule(at);
     }
 
-    /// Brings the connection's entry in the wheel forward, if it must be looked at earlier than planned.
+    /// Puts the connection into the wheel, if it must be looked at earlier than planned.
     fn reschedule(&mut self, at: u32) {
-        let due = self.due(at);
-        if due < self.conns[at as usize].timer {
-            self.set_timer(at, due);
+        let conn = &mut self.conns[at as usize];
+        let heartbeat = jittered(self.rooms[conn.room].heartbeat, at);
+        let due = conn.due(heartbeat, self.write_stall);
+        if due < conn.timer {
+            let due = self.wheel.clamp(due.max(self.now + 1));
+            conn.timer = due;
+            self.wheel.insert(due, (at, due));
         }
     }
 
-    fn set_timer(&mut self, at: u32, due: Tick) {
-        let due = self.wheel.clamp(due.max(self.now + 1));
-        self.conns[at as usize].timer = due;
-        self.wheel.insert(due, (at, due));
-    }
-
-    fn adopt(&mut self, stream: NewStream) {
+    fn adopt(&mut self, stream: NewStream, open: Open, owed: &mut Owed) {
         let mut socket = TcpStream::from_std(stream.socket);
         let entry = self.conns.vacant_entry();
         let at = entry.key() as u32;
@@ -352,17 +333,15 @@ impl Shard {
             // The client sees a closed connection and tries again.
             return error!(%error, "a stream cannot be watched");
         }
-        let heartbeat = Wheel::<()>::ticks(stream.heartbeat);
-        let room_at = room_for(
-            &mut self.rooms,
-            &mut self.room_of,
-            stream.subscription.channel(),
-            heartbeat,
-            &self.handle,
-        );
-        let room = &mut self.rooms[room_at as usize];
+        let channel = stream.subscription.channel().clone();
+        let (room, new) = self
+            .rooms
+            .open(&channel, ticks(stream.heartbeat), &self.inbox);
+        if new {
+            owed.forget(room);
+        }
         let age = match self.draining {
-            None => jittered(Wheel::<()>::ticks(stream.max_age), fastrand::u32(..)),
+            None => jittered(ticks(stream.max_age), fastrand::u32(..)),
             Some(_) => 0,
         };
         let conn = entry.insert(Conn {
@@ -370,110 +349,106 @@ impl Shard {
             cursor: stream.cursor,
             form: stream.form,
             chunked: stream.chunked,
-            ending: false,
-            room: room_at,
-            place: room.conns.len() as u32,
+            life: Life::Open {
+                until: self.now.saturating_add(age),
+            },
+            room,
+            place: self.rooms.enter(room, at),
             timer: Tick::MAX,
             written: self.now,
-            ends: self.now.saturating_add(age),
             unsent: None,
             _subscription: stream.subscription,
             _permit: stream.permit,
+            _open: open,
         });
-        room.conns.push(at);
-        self.open.send_modify(|open| *open += 1);
-        // The head leaves at once (EDGE E15), with what is there to send.
-        let mut first = stream.head;
-        if let Some(delivery) = room
-            .channel
-            .deliver(&conn.cursor, conn.form, self.limits.queue)
-        {
+        // The head leaves at once (EDGE E15), with what is there to send; its bytes stay shared (EDGE B5).
+        let mut first = Outgoing::from(Bytes::from(stream.head));
+        if let Some(delivery) = owed.to(room, &channel, conn.cursor, conn.form) {
             conn.cursor = delivery.cursor;
-            if let Some(frame) = delivery.frame {
-                first.extend_from_slice(&if conn.chunked {
-                    frame.chunked()
-                } else {
-                    frame.payload()
-                });
+            if let Some(frame) = &delivery.frame {
+                first.then = conn.framed(frame);
             }
         }
-        if conn.send_bytes(first.into(), self.now).is_err() {
+        if conn.send(first, self.now).is_err() {
             return self.close(at, "write");
         }
-        let due = self.due(at);
-        self.set_timer(at, due);
+        self.reschedule(at);
     }
 
     fn drain(&mut self, window: Duration, (shortest, longest): (Duration, Duration)) {
         let shortest = shortest.as_millis() as u64;
         self.draining = Some((shortest, (longest.as_millis() as u64).max(shortest)));
         let count = self.conns.len() as u64;
-        let ticks = u64::from(Wheel::<()>::ticks(window));
+        let window = u64::from(ticks(window));
         let all: Vec<u32> = self.conns.iter().map(|(at, _)| at as u32).collect();
         for (place, at) in all.into_iter().enumerate() {
-            let conn = &mut self.conns[at as usize];
-            conn.ends = conn
-                .ends
-                .min(self.now + (ticks * place as u64 / count) as Tick);
+            let turn = self
+                .now
+                .saturating_add((window * place as u64 / count) as Tick);
+            // Who is ending already keeps the time for it.
+            if let Life::Open { until } = &mut self.conns[at as usize].life {
+                *until = turn.min(*until);
+            }
             self.reschedule(at);
         }
     }
 
-    /// Ends a stream: what it is owed, why, the end of the body, and then the connection.
+    /// Ends a stream: what it is owed, why, the end of the body, and then the connection (EDGE E9, L14). Only when it
+    /// is free.
     fn end(&mut self, at: u32) {
+        let mut owed = self.owed();
         let conn = &mut self.conns[at as usize];
-        let room = &self.rooms[conn.room as usize];
-        let mut last = Vec::new();
-        if let Some(delivery) = room
-            .channel
-            .deliver(&conn.cursor, conn.form, self.limits.queue)
-            && let Some(frame) = delivery.frame
+        let channel = &self.rooms[conn.room].channel;
+        let mut last = Outgoing::default();
+        if let Some(delivery) = owed.to(conn.room, channel, conn.cursor, conn.form)
+            && let Some(frame) = &delivery.frame
         {
-            last.extend_from_slice(&frame.payload());
+            last.first = conn.framed(frame);
         }
+        let mut closing = Vec::new();
         let reason = match self.draining {
             None => "max-age",
             Some((shortest, longest)) => {
-                sse::push_retry(
-                    &mut last,
-                    Duration::from_millis(fastrand::u64(shortest..=longest)),
-                );
+                let retry = Duration::from_millis(fastrand::u64(shortest..=longest));
+                sse::push_retry(&mut closing, retry);
                 "drain"
             }
         };
-        sse::push_event(
-            &mut last,
-            Some("closing"),
-            None,
-            &format!(r#"{{"reason":"{reason}"}}"#),
-        );
-        let bytes = if conn.chunked {
-            let mut bytes = Frame::new(&last).chunked().to_vec();
-            bytes.extend_from_slice(sse::LAST_CHUNK);
-            Bytes::from(bytes)
-        } else {
-            last.into()
-        };
-        conn.ending = true;
-        conn.ends = self.now.saturating_add(Wheel::<()>::ticks(LINGER));
-        if conn.send_bytes(bytes, self.now).is_err() {
+        let data = format!(r#"{{"reason":"{reason}"}}"#);
+        sse::push_event(&mut closing, Some("closing"), None, &data);
+        if conn.chunked {
+            closing = Frame::new(&closing).chunked().into();
+            closing.extend_from_slice(sse::LAST_CHUNK);
+        }
+        last.then = closing.into();
+        conn.life = Life::Ending;
+        if conn.send(last, self.now).is_err() {
             return self.close(at, reason);
         }
         if conn.is_free() {
-            self.half_close(at);
-        } else {
-            self.set_timer(at, self.conns[at as usize].ends);
+            return self.shut(at);
         }
+        self.reschedule(at);
     }
 
     /// Our side is done. Closing at once could destroy bytes that are under way; the client closes next.
-    fn half_close(&mut self, at: u32) {
-        let conn = &self.conns[at as usize];
+    fn shut(&mut self, at: u32) {
+        let conn = &mut self.conns[at as usize];
         if conn.socket.shutdown(Shutdown::Write).is_err() {
             return self.close(at, "ended");
         }
-        let ends = conn.ends;
-        self.set_timer(at, ends);
+        conn.life = Life::Shut {
+            until: self.now.saturating_add(ticks(LINGER)),
+        };
+        self.reschedule(at);
+    }
+
+    /// Closes the connections of a room whose event cannot be told.
+    fn close_room(&mut self, index: u32) {
+        let conns = self.rooms.get(index).map(|room| room.conns.clone());
+        for at in conns.unwrap_or_default() {
+            self.caught_at(at, |shard| shard.close(at, "panic"));
+        }
     }
 
     fn close(&mut self, at: u32, why: &'static str) {
@@ -483,87 +458,24 @@ impl Shard {
         debug!(why, "stream closed");
         // Dropping the socket takes it out of epoll too; this only says so.
         let _ = self.poll.registry().deregister(&mut conn.socket);
-        let room = &mut self.rooms[conn.room as usize];
-        room.conns.swap_remove(conn.place as usize);
-        if let Some(&moved) = room.conns.get(conn.place as usize) {
+        if let Some(moved) = self.rooms.leave(conn.room, conn.place) {
             self.conns[moved as usize].place = conn.place;
-        } else if room.conns.is_empty() {
-            let room = self.rooms.remove(conn.room as usize);
-            self.room_of.remove(&identity(&room.channel));
-            let listener: Arc<dyn Listener> = room.listener;
-            room.channel.unlisten(&listener);
         }
-        drop(conn);
         if self.conns.is_empty() {
             // A storm that is over gives its memory back.
             self.conns.shrink_to_fit();
         }
-        self.open.send_modify(|open| *open -= 1);
     }
 }
 
-/// What cursors are owed, asked once each.
-struct Owed {
-    queue: usize,
-    known: Vec<(Cursor, Form, Option<Delivery>)>,
-}
-
-impl Owed {
-    /// Gives a free connection what it is owed.
-    fn give(&mut self, channel: &Channel, conn: &mut Conn, now: Tick) -> Result<(), Gone> {
-        let same = |known: &&(Cursor, Form, _)| known.0 == conn.cursor && known.1 == conn.form;
-        let delivery = match self.known.iter().find(same) {
-            Some((_, _, delivery)) => delivery,
-            None => {
-                let delivery = channel.deliver(&conn.cursor, conn.form, self.queue);
-                // The list stays short: cursors of a channel's readers differ only after a stall.
-                self.known.truncate(15);
-                self.known.insert(0, (conn.cursor, conn.form, delivery));
-                &self.known[0].2
-            }
-        };
-        let Some(delivery) = delivery else {
-            return Ok(());
-        };
-        conn.cursor = delivery.cursor;
-        match &delivery.frame {
-            Some(frame) => conn.send(frame, now),
-            None => Ok(()),
+impl Work {
+    fn new() -> Self {
+        Self {
+            notes: Notes::default(),
+            due: Vec::new(),
+            scratch: vec![0; 4096],
         }
     }
-}
-
-fn room_for(
-    rooms: &mut Slab<Room>,
-    room_of: &mut HashMap<usize, u32>,
-    channel: &Arc<Channel>,
-    heartbeat: Tick,
-    shard: &Arc<ShardHandle>,
-) -> u32 {
-    if let Some(&room) = room_of.get(&identity(channel)) {
-        return room;
-    }
-    let entry = rooms.vacant_entry();
-    let room = entry.key() as u32;
-    let listener = Arc::new(RoomListener {
-        shard: shard.clone(),
-        room,
-        queued: AtomicBool::new(false),
-    });
-    channel.listen(listener.clone());
-    room_of.insert(identity(channel), room);
-    entry.insert(Room {
-        channel: channel.clone(),
-        conns: Vec::new(),
-        listener,
-        heartbeat,
-    });
-    room
-}
-
-/// Tells channels apart; the room keeps the channel, so the address is not used again meanwhile.
-fn identity(channel: &Arc<Channel>) -> usize {
-    Arc::as_ptr(channel).addr()
 }
 
 /// 90 to 110 percent, spread by `seed`, so that what was opened together does not beat together (EDGE T1, L16).
@@ -571,3 +483,6 @@ fn jittered(ticks: Tick, seed: u32) -> Tick {
     let spread = u64::from(seed.wrapping_mul(0x9E37_79B9) >> 16) % 201;
     (u64::from(ticks) * (900 + spread) / 1000).max(1) as Tick
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,8 +10,15 @@ pub(super) const TICK: Duration = Duration::from_millis(64);
 
 const SLOTS: usize = 512;
 
-/// Ticks since the wheel began.
+/// Ticks since the wheel began, or a number of them.
 pub(super) type Tick = u32;
+
+/// Whole ticks in a duration, at least one.
+pub(super) fn ticks(duration: Duration) -> Tick {
+    Tick::try_from(duration.as_nanos().div_ceil(TICK.as_nanos()))
+        .unwrap_or(Tick::MAX / 2)
+        .max(1)
+}
 
 #[derive(Debug)]
 pub(super) struct Wheel<T> {
@@ -36,13 +43,6 @@ impl<T> Wheel<T> {
     pub(super) fn tick(&self, now: Instant) -> Tick {
         let ticks = now.saturating_duration_since(self.origin).as_nanos() / TICK.as_nanos();
         Tick::try_from(ticks).unwrap_or(Tick::MAX)
-    }
-
-    /// Whole ticks in a duration, at least one.
-    pub(super) fn ticks(duration: Duration) -> Tick {
-        Tick::try_from(duration.as_nanos().div_ceil(TICK.as_nanos()))
-            .unwrap_or(Tick::MAX / 2)
-            .max(1)
     }
 
     /// The tick at which a token put in for `due` fires: at the horizon when `due` is farther, for another look.

@@ -5,6 +5,7 @@
 
 mod clients;
 mod cors;
+mod fanout;
 mod layers;
 mod polling;
 mod publish;
