@@ -79,7 +79,7 @@ pub struct Upstream {
     pub name: String,
     /// `http` or `https`; its path (without a trailing slash) goes before every path; no query, fragment or userinfo.
     pub url: Url,
-    /// Sent with every poll and every passed-through request; values are marked sensitive.
+    /// Sent with every poll, never with a passed-through request; values are marked sensitive.
     pub headers: HeaderMap,
     /// Deadlines of one poll.
     pub timeouts: Timeouts,

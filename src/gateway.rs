@@ -111,16 +111,22 @@ impl Gateway {
         let shards = std::thread::available_parallelism().map_or(1, usize::from);
         let fanout = Arc::new(Fanout::start(shards, limits)?);
         let publish = publisher(&config, &sources, &hub, &pollers);
+        let (stop, stopped) = watch::channel(false);
         let edge = Edge::new(
             config.clone(),
             hub.clone(),
             fanout.clone(),
             Box::new(publish),
+            stopped.clone(),
         );
 
-        let (stop, stopped) = watch::channel(false);
         let requests = TaskTracker::new();
-        let mut proxy = http_proxy(&Arc::new(ServerConf::default()), edge);
+        let conf = ServerConf {
+            // Pingora counts the first try too: a request is sent once more at most (EDGE P19).
+            max_retries: 2,
+            ..ServerConf::default()
+        };
+        let mut proxy = http_proxy(&Arc::new(conf), edge);
         proxy.server_options = Some(HttpServerOptions::default());
         let proxy = Arc::new(proxy);
         for listener in listeners {

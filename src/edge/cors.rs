@@ -6,6 +6,7 @@ use http::header::{
     ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, VARY,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
+use pingora::http::ResponseHeader;
 
 use crate::config::{Cors, CorsOrigin};
 
@@ -47,6 +48,31 @@ pub(super) fn response_headers(cors: &Cors, request: &HeaderMap) -> Vec<Header> 
         headers.push((ACCESS_CONTROL_EXPOSE_HEADERS, list(&cors.expose_headers)));
     }
     headers
+}
+
+/// Headers of a response that an upstream gave on a path whose policy is the gateway's (C12, C13). `None`: the policy is
+/// the upstream's own.
+pub(super) fn passed_headers(cors: &Cors, request: &HeaderMap) -> Option<Vec<Header>> {
+    let mut headers = response_headers(cors, request);
+    headers.retain(|(name, _)| name != RESOURCE_POLICY);
+    (!cors.origins.is_empty()).then_some(headers)
+}
+
+/// Puts `headers` in the place of what an upstream says about origins: two answers are none to a browser (C13).
+pub(super) fn replace(response: &mut ResponseHeader, headers: &[Header]) -> pingora::Result<()> {
+    let theirs: Vec<HeaderName> = response
+        .headers
+        .keys()
+        .filter(|name| name.as_str().starts_with("access-control-"))
+        .cloned()
+        .collect();
+    for name in &theirs {
+        response.remove_header(name);
+    }
+    for (name, value) in headers {
+        response.append_header(name.clone(), value.clone())?;
+    }
+    Ok(())
 }
 
 /// Headers of the answer to a preflight for a path that takes `methods`. What is not allowed gets none but `Vary` (C9).

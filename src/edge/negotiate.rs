@@ -21,9 +21,18 @@ pub(super) enum Answer {
     /// The event stream, in the form asked for with `deliver`, or the default.
     Stream(Form),
     /// The value.
-    Snapshot,
+    Snapshot(Representation),
     /// Nothing that the client takes.
     NotAcceptable,
+}
+
+/// How a value is given alone. A JSON value is always given as JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Representation {
+    /// Text as it is, as `text/plain`.
+    AsIs,
+    /// Text as a JSON string, to a client that takes JSON and no plain text.
+    Json,
 }
 
 /// Decides by `Accept` (all its lines joined by commas; absent is `*/*`) and the `deliver` parameter.
@@ -37,8 +46,9 @@ pub(super) fn negotiate(accept: Option<&str>, deliver: Option<&str>, offer: Offe
         },
     };
     let json = accept.quality("application", "json");
+    let plain = accept.quality("text", "plain");
     let value = match offer.text {
-        true => json.max(accept.quality("text", "plain")),
+        true => json.max(plain),
         false => json,
     };
     match accept.named("text", "event-stream") {
@@ -46,7 +56,10 @@ pub(super) fn negotiate(accept: Option<&str>, deliver: Option<&str>, offer: Offe
         _ => {}
     }
     if offer.snapshot && value > 0 {
-        return Answer::Snapshot;
+        return Answer::Snapshot(match plain {
+            0 => Representation::Json,
+            _ => Representation::AsIs,
+        });
     }
     match accept.quality("text", "event-stream") {
         0 => Answer::NotAcceptable,
@@ -149,6 +162,8 @@ mod tests {
         snapshot: false,
         text: true,
     };
+    const AS_IS: Answer = Answer::Snapshot(Representation::AsIs);
+    const JSON: Answer = Answer::Snapshot(Representation::Json);
     const STREAM: Answer = Answer::Stream(Form::Value);
 
     /// CONTRACT §3, the table of "one URL, three ways".
@@ -164,29 +179,21 @@ mod tests {
             ),
             (
                 Some("text/event-stream;q=0.5, application/json"),
-                Answer::Snapshot,
+                JSON,
                 STREAM,
             ),
             (
                 Some("text/event-stream;q=0, */*"),
-                Answer::Snapshot,
+                AS_IS,
                 Answer::NotAcceptable,
             ),
-            (
-                Some("application/json"),
-                Answer::Snapshot,
-                Answer::NotAcceptable,
-            ),
-            (
-                Some("application/*"),
-                Answer::Snapshot,
-                Answer::NotAcceptable,
-            ),
-            (Some("*/*"), Answer::Snapshot, STREAM),
-            (None, Answer::Snapshot, STREAM),
+            (Some("application/json"), JSON, Answer::NotAcceptable),
+            (Some("application/*"), JSON, Answer::NotAcceptable),
+            (Some("*/*"), AS_IS, STREAM),
+            (None, AS_IS, STREAM),
             (
                 Some("text/html,application/xhtml+xml,*/*;q=0.8"),
-                Answer::Snapshot,
+                AS_IS,
                 STREAM,
             ),
             (
@@ -216,6 +223,25 @@ mod tests {
                 "polled, {accept:?}"
             );
             assert_eq!(negotiate(accept, None, FEED), feed, "feed, {accept:?}");
+        }
+    }
+
+    /// Text is given as text to whoever takes it.
+    #[test]
+    fn text_is_quoted_only_for_those_who_take_json_alone() {
+        let text = Offer {
+            text: true,
+            ..POLLED
+        };
+        for (accept, answer) in [
+            (None, AS_IS),
+            (Some("*/*"), AS_IS),
+            (Some("text/plain"), AS_IS),
+            (Some("application/json, text/plain, */*"), AS_IS),
+            (Some("application/json"), JSON),
+            (Some("application/json, text/plain;q=0"), JSON),
+        ] {
+            assert_eq!(negotiate(accept, None, text), answer, "{accept:?}");
         }
     }
 

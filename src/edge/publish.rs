@@ -1,11 +1,12 @@
 //! `POST` of a message: read it, hand it over, answer with its id (CONTRACT.md §3, "Publish").
 
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, StatusCode};
 use pingora::proxy::Session;
 
 use super::cors::Header;
 use super::reply::{self, Rejection};
+use super::request;
 use crate::channel::EventId;
 use crate::value::Value;
 
@@ -26,6 +27,15 @@ pub(super) async fn message(
         .to_ascii_lowercase();
     let json =
         essence == "application/json" || essence == "text/json" || essence.ends_with("+json");
+    // A body that says it is too long is not asked for.
+    let length = session.get_header(CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if length.is_some_and(|length| length > max_body) {
+        return Ok(Err(Rejection::PayloadTooLarge(max_body)));
+    }
+    if request::awaits_continue(session.req_header()) {
+        session.write_continue_response().await?;
+    }
     let mut body = Vec::new();
     while let Some(piece) = session.read_request_body().await? {
         if body.len() + piece.len() > max_body {

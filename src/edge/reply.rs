@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
+    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, TRANSFER_ENCODING,
+    X_CONTENT_TYPE_OPTIONS,
 };
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode, Version};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 
@@ -163,12 +164,7 @@ pub(super) async fn respond(
     body: Option<Bytes>,
     request_id: &str,
 ) -> pingora::Result<()> {
-    let mut response = ResponseHeader::build(status, Some(headers.len() + 4))?;
-    for (name, value) in headers {
-        response.append_header(name.clone(), value.clone())?;
-    }
-    response.insert_header(X_CONTENT_TYPE_OPTIONS, "nosniff")?;
-    response.insert_header(REQUEST_ID, request_id)?;
+    let mut response = head(status, headers, request_id)?;
     if let Some(body) = &body {
         response.insert_header(CONTENT_LENGTH, body.len())?;
     }
@@ -181,4 +177,37 @@ pub(super) async fn respond(
         session.write_response_body(Some(body), true).await?;
     }
     Ok(())
+}
+
+/// Answers with a body whose length is not told (EDGE H2, H4): in chunks, or up to the end of an HTTP/1.0 connection.
+pub(super) async fn respond_unsized(
+    session: &mut Session,
+    headers: &[Header],
+    body: Bytes,
+    request_id: &str,
+) -> pingora::Result<()> {
+    let mut response = head(StatusCode::OK, headers, request_id)?;
+    match session.req_header().version {
+        Version::HTTP_10 => session.set_keepalive(None),
+        _ => response.insert_header(TRANSFER_ENCODING, "chunked")?,
+    }
+    session
+        .write_response_header(Box::new(response), false)
+        .await?;
+    session.write_response_body(Some(body), true).await
+}
+
+/// What every response of the gateway has.
+fn head(
+    status: StatusCode,
+    headers: &[Header],
+    request_id: &str,
+) -> pingora::Result<ResponseHeader> {
+    let mut response = ResponseHeader::build(status, Some(headers.len() + 4))?;
+    for (name, value) in headers {
+        response.append_header(name.clone(), value.clone())?;
+    }
+    response.insert_header(X_CONTENT_TYPE_OPTIONS, "nosniff")?;
+    response.insert_header(REQUEST_ID, request_id)?;
+    Ok(response)
 }

@@ -31,8 +31,8 @@ pub(super) fn cursor(session: &Session, query: Option<&str>) -> Cursor {
     }
 }
 
-/// Headers of the stream (EDGE H1–H4), without those of framing and of the path.
-fn headers(stream: &Stream, path_headers: &[Header]) -> Vec<Header> {
+/// Headers of the stream (EDGE H1–H4), without those of framing.
+fn headers(path_headers: &[Header]) -> Vec<Header> {
     let mut headers = vec![
         (CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
         (
@@ -45,11 +45,6 @@ fn headers(stream: &Stream, path_headers: &[Header]) -> Vec<Header> {
         ),
         (VARY, HeaderValue::from_static("Accept")),
     ];
-    let extra = stream
-        .headers
-        .iter()
-        .map(|(name, value)| (name.clone(), value.clone()));
-    headers.extend(extra);
     headers.extend_from_slice(path_headers);
     headers
 }
@@ -57,14 +52,13 @@ fn headers(stream: &Stream, path_headers: &[Header]) -> Vec<Header> {
 /// `HEAD`: the headers of the stream, no body, no subscription (EDGE L18).
 pub(super) async fn head(
     session: &mut Session,
-    stream: &Stream,
     path_headers: &[Header],
     request_id: &str,
 ) -> pingora::Result<()> {
     reply::respond(
         session,
         StatusCode::OK,
-        &headers(stream, path_headers),
+        &headers(path_headers),
         None,
         request_id,
     )
@@ -82,7 +76,7 @@ pub(super) async fn serve(
     fanout: &Fanout,
 ) {
     let chunked = session.req_header().version != Version::HTTP_10;
-    let head = response_head(&headers(stream, path_headers), chunked, request_id);
+    let head = response_head(&headers(path_headers), chunked, request_id);
     let socket = match detach::take_socket(session).await {
         Ok(socket) => socket,
         // The client left between its request and now.
@@ -105,7 +99,6 @@ pub(super) async fn serve(
 /// A soft reject (EDGE L3): a stream that says when to come back, why, and ends. A status would end an EventSource for ever.
 pub(super) async fn soft_reject(
     session: &mut Session,
-    stream: &Stream,
     path_headers: &[Header],
     reason: &str,
     request_id: &str,
@@ -121,15 +114,7 @@ pub(super) async fn soft_reject(
         None,
         &format!(r#"{{"reason":"{reason}"}}"#),
     );
-    let headers = headers(stream, path_headers);
-    reply::respond(
-        session,
-        StatusCode::OK,
-        &headers,
-        Some(body.into()),
-        request_id,
-    )
-    .await
+    reply::respond_unsized(session, &headers(path_headers), body.into(), request_id).await
 }
 
 /// The bytes before the first event: the response head and the prelude (EDGE E15).

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{FORWARDED, HOST, VIA};
+use http::header::{ACCEPT, FORWARDED, HOST, VIA};
 use http::{HeaderName, HeaderValue, Uri};
 use pingora::http::RequestHeader;
 use pingora::protocols::tls::CaType;
@@ -18,11 +18,14 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use super::reply::Rejection;
 use crate::config::{TlsIdentity, Upstream};
 
+/// What a proxy in front is wont to say besides `X-Forwarded-*`.
+const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
-/// An answer may pause this long between two pieces.
+/// An answer may pause this long between two pieces, unless it may be an event stream: those pause as they like (EDGE P16).
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// An upstream, ready to be passed through to.
@@ -55,7 +58,7 @@ impl PassThrough {
     }
 
     /// Where to connect. Names are resolved here, without blocking the thread, as Pingora would.
-    pub(super) async fn peer(&self) -> pingora::Result<Box<HttpPeer>> {
+    pub(super) async fn peer(&self, request: &RequestHeader) -> pingora::Result<Box<HttpPeer>> {
         let url = &self.upstream.url;
         let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
         let port = url.port_or_known_default().unwrap_or(80);
@@ -64,7 +67,7 @@ impl PassThrough {
         let options = &mut peer.options;
         options.connection_timeout = Some(self.upstream.timeouts.connect);
         options.total_connection_timeout = Some(self.upstream.timeouts.connect);
-        options.read_timeout = Some(READ_TIMEOUT);
+        options.read_timeout = (!asks_for_stream(request)).then_some(READ_TIMEOUT);
         options.write_timeout = Some(READ_TIMEOUT);
         options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
         options.ca = self.ca.clone();
@@ -74,7 +77,8 @@ impl PassThrough {
         Ok(Box::new(peer))
     }
 
-    /// Rewrites the request's head for the upstream: its own host, the base path, and who asked (EDGE P20, P21).
+    /// Rewrites the request's head for the upstream: its own host, the base path, and who asked (EDGE P20, P21). Credentials
+    /// are the client's own: those that the gateway polls with would be lent to anybody who reaches its port.
     pub(super) fn rewrite(
         &self,
         session: &Session,
@@ -90,23 +94,19 @@ impl PassThrough {
             .parse()
             .map_err(|error| Error::because(ErrorType::InvalidHTTPHeader, "target", error))?;
         request.set_uri(uri);
+        // What an untrusted client says about hops before it is not passed on.
+        for name in hop_claims(request) {
+            request.remove_header(&name);
+        }
         if let Some(host) = session.req_header().headers.get(HOST) {
             request.insert_header(FORWARDED_HOST, host.clone())?;
         }
         request.insert_header(HOST, authority(&self.upstream))?;
-        // What an untrusted client says about hops before it is not passed on.
-        request.remove_header(&FORWARDED);
-        match session.client_addr().and_then(|address| address.as_inet()) {
-            Some(client) => {
-                request.insert_header(FORWARDED_FOR, client.ip().to_canonical().to_string())?
-            }
-            None => drop(request.remove_header(&FORWARDED_FOR)),
+        if let Some(client) = session.client_addr().and_then(|address| address.as_inet()) {
+            request.insert_header(FORWARDED_FOR, client.ip().to_canonical().to_string())?;
         }
         request.insert_header(FORWARDED_PROTO, "http")?;
         request.append_header(VIA, "1.1 wellspring")?;
-        for (name, value) in &self.upstream.headers {
-            request.insert_header(name.clone(), value.clone())?;
-        }
         Ok(())
     }
 }
@@ -139,6 +139,22 @@ pub(super) fn rejection(error: &Error) -> Option<Rejection> {
         (ErrorSource::Internal, ErrorType::InternalError) => Some(Rejection::Internal),
         _ => Some(Rejection::BadGateway),
     }
+}
+
+/// The headers that tell who asked and by which way.
+fn hop_claims(request: &RequestHeader) -> Vec<HeaderName> {
+    let is_claim = |name: &&HeaderName| {
+        **name == FORWARDED || **name == REAL_IP || name.as_str().starts_with("x-forwarded-")
+    };
+    request.headers.keys().filter(is_claim).cloned().collect()
+}
+
+/// Whether the client names event streams, as every EventSource does.
+fn asks_for_stream(request: &RequestHeader) -> bool {
+    let lines = request.headers.get_all(ACCEPT).iter();
+    lines
+        .filter_map(|line| line.to_str().ok())
+        .any(|line| line.to_ascii_lowercase().contains("text/event-stream"))
 }
 
 fn authority(upstream: &Upstream) -> HeaderValue {
@@ -177,4 +193,28 @@ fn cert_key(identity: &TlsIdentity) -> Option<CertKey> {
         .collect();
     let key = PrivateKeyDer::from_pem_slice(identity.key.expose().as_bytes()).ok()?;
     (!chain.is_empty()).then(|| CertKey::new(chain, key.secret_der().to_vec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    /// EDGE P16: a quiet event stream is not cut, whatever else is passed through is.
+    #[tokio::test]
+    async fn only_event_streams_may_be_quiet() {
+        let file = "listeners: [{address: \"127.0.0.1:0\"}]\nupstreams: {a: {url: \"http://127.0.0.1:1\"}}\nroutes: [{prefix: /, upstream: a}]\n";
+        let config = config::parse("test.yaml", file, &|_| None).expect("is good");
+        let upstream = PassThrough::new(Arc::clone(&config.upstreams["a"]));
+        for (accept, expected) in [
+            ("text/event-stream", None),
+            ("TEXT/Event-Stream, */*", None),
+            ("application/json", Some(READ_TIMEOUT)),
+        ] {
+            let mut request = RequestHeader::build("GET", b"/", None).expect("builds");
+            request.insert_header(ACCEPT, accept).expect("inserts");
+            let peer = upstream.peer(&request).await.expect("resolves");
+            assert_eq!(peer.options.read_timeout, expected, "{accept}");
+        }
+    }
 }

@@ -186,3 +186,85 @@ async fn a_stream_may_have_its_own() {
         Some("https://own.example")
     );
 }
+
+/// A path that is a stream's for `GET` and a route's for the rest.
+async fn shared_path(upstream: &str, cors: &str) -> TestGateway {
+    TestGateway::polling(
+        upstream,
+        &format!("routes: [{{prefix: /, upstream: legacy}}]\ncors: {cors}\n"),
+    )
+}
+
+const APP: &str = "origin: https://app.example";
+
+/// C12, C13: what is passed through on a stream's path has the gateway's answer about origins, and that alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_gateway_alone_speaks_of_origins_where_it_was_told_to() {
+    let reply = json("1")
+        .with("access-control-allow-origin", "https://upstream.example")
+        .with("access-control-expose-headers", "x-secret");
+    let upstream = TestUpstream::saying(reply).await;
+    let gateway = shared_path(
+        &upstream.url(),
+        "{origins: [\"https://app.example\", \"https://b.example\"]}",
+    )
+    .await;
+    let passed = request(gateway.address, "POST", "/value", &[APP], "x").await;
+    assert_eq!(passed.head.status, 200);
+    assert_eq!(passed.head.all(ALLOW_ORIGIN), "https://app.example");
+    assert!(
+        !passed
+            .head
+            .all("access-control-expose-headers")
+            .contains("x-secret")
+    );
+    assert!(passed.head.all("vary").contains("Origin"));
+    let foreign = request(
+        gateway.address,
+        "POST",
+        "/value",
+        &["origin: https://c.example"],
+        "x",
+    )
+    .await;
+    assert_eq!(foreign.head.header(ALLOW_ORIGIN), None);
+    // On other paths it is the upstream's own affair.
+    let other = request(gateway.address, "POST", "/other", &[APP], "x").await;
+    assert_eq!(other.head.all(ALLOW_ORIGIN), "https://upstream.example");
+
+    let gateway = shared_path("http://127.0.0.1:1", "{origins: [\"https://app.example\"]}").await;
+    let failed = request(gateway.address, "POST", "/value", &[APP], "x").await;
+    assert_eq!(failed.head.status, 502);
+    assert_eq!(failed.head.all(ALLOW_ORIGIN), "https://app.example");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_origins_of_ones_own_the_upstreams_stay() {
+    let upstream = TestUpstream::saying(
+        json("1").with("access-control-allow-origin", "https://upstream.example"),
+    )
+    .await;
+    let gateway = shared_path(&upstream.url(), "{origins: []}").await;
+    let passed = request(gateway.address, "POST", "/value", &[APP], "x").await;
+    assert_eq!(passed.head.all(ALLOW_ORIGIN), "https://upstream.example");
+}
+
+/// A preflight for what goes to the upstream is answered by the upstream, one for `GET` by the gateway.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_side_answers_preflights_for_its_methods() {
+    let upstream = TestUpstream::start(|request| match request.method.as_str() {
+        "OPTIONS" => json("").with("access-control-allow-methods", "POST"),
+        _ => json("1"),
+    })
+    .await;
+    let gateway = shared_path(&upstream.url(), "{origins: [\"https://app.example\"]}").await;
+    for (method, answer) in [("POST", "POST"), ("GET", "GET, HEAD, OPTIONS")] {
+        let asked = format!("access-control-request-method: {method}");
+        let preflight = request(gateway.address, "OPTIONS", "/value", &[APP, &asked], "").await;
+        assert_eq!(
+            preflight.head.header("access-control-allow-methods"),
+            Some(answer)
+        );
+    }
+    assert_eq!(upstream.count(), 1);
+}

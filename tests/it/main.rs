@@ -7,6 +7,7 @@ mod clients;
 mod cors;
 mod fanout;
 mod layers;
+mod passthrough;
 mod polling;
 mod publish;
 mod redis;

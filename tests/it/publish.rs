@@ -1,6 +1,6 @@
 //! `POST` as a source: CONTRACT §3 "Publish".
 
-use super::support::client::{EventSource, get, pair, request};
+use super::support::client::{Connection, EventSource, get, pair, request};
 use super::support::gateway::TestGateway;
 
 fn gateway(publish: &str) -> TestGateway {
@@ -123,4 +123,24 @@ async fn what_cannot_be_published_is_refused() {
             .status,
         405
     );
+}
+
+/// RFC 9110 §10.1.1: a client that waits for `100 Continue` gets it, but not for what is refused anyway.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_waits_is_told_to_go_on() {
+    let gateway = gateway("max_body: 64KiB");
+    let head = |length: usize| {
+        format!(
+            "POST /publish/a HTTP/1.1\r\nhost: a\r\ncontent-length: {length}\r\nexpect: 100-Continue\r\n\r\n"
+        )
+    };
+    let mut connection = Connection::open(gateway.address).await;
+    connection.send(head(5).as_bytes()).await;
+    assert_eq!(connection.head().await.status, 100);
+    connection.send(b"hello").await;
+    assert_eq!(connection.response(false).await.head.status, 202);
+    let mut connection = Connection::open(gateway.address).await;
+    connection.send(head((64 << 10) + 1).as_bytes()).await;
+    assert_eq!(connection.response(false).await.head.status, 413);
+    assert!(!connection.fill().await);
 }

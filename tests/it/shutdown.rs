@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::support::client::EventSource;
+use super::support::client::{Connection, EventSource, get};
 use super::support::gateway::TestGateway;
-use super::support::soon;
-use super::support::upstream::{TestUpstream, json};
+use super::support::upstream::{Reply, TestUpstream, json};
+use super::support::{eventually, soon};
 use wellspring::sse::parser::Item;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -64,10 +64,49 @@ async fn without_streams_it_stops_at_once() {
     let upstream = TestUpstream::saying(json("1")).await;
     let gateway = TestGateway::polling(&upstream.url(), "shutdown: {drain: 10m}\n");
     // An idle connection is no reason to wait either.
-    let mut connection = super::support::client::Connection::open(gateway.address).await;
+    let mut connection = Connection::open(gateway.address).await;
     connection
         .send(b"GET /value HTTP/1.1\r\nhost: x\r\n\r\n")
         .await;
     assert_eq!(connection.response(false).await.body, "1");
     soon("stopped", gateway.gateway.stop()).await;
+}
+
+/// A client that is held for a change gets what there is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_held_client_is_answered_at_once() {
+    let upstream = TestUpstream::saying(json("1")).await;
+    let gateway = TestGateway::polling(&upstream.url(), "shutdown: {drain: 10m}\n");
+    let first = get(gateway.address, "/value", &[]).await;
+    let etag = first.head.header("etag").expect("an ETag");
+    let mut connection = Connection::open(gateway.address).await;
+    let held = format!(
+        "GET /value HTTP/1.1\r\nhost: a\r\nif-none-match: {etag}\r\nprefer: wait=60\r\n\r\n"
+    );
+    connection.send(held.as_bytes()).await;
+    let before = upstream.count();
+    eventually("it is held", || upstream.count() > before + 3).await;
+    soon("stopped", gateway.gateway.stop()).await;
+    let answer = connection.response(false).await;
+    assert_eq!(answer.head.status, 304);
+    assert_eq!(answer.head.header("connection"), Some("close"));
+    assert!(!connection.fill().await);
+}
+
+/// A request whose value has never been read does not keep a gateway from stopping either.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_without_a_value_is_told_to_come_back() {
+    let upstream = TestUpstream::saying(Reply::Hang).await;
+    let gateway = TestGateway::polling(&upstream.url(), "shutdown: {drain: 10m}\n");
+    let mut connection = Connection::open(gateway.address).await;
+    connection
+        .send(b"GET /value HTTP/1.1\r\nhost: a\r\n\r\n")
+        .await;
+    eventually("it is polled", || upstream.count() > 0).await;
+    let began = Instant::now();
+    soon("stopped", gateway.gateway.stop()).await;
+    assert!(began.elapsed() < Duration::from_secs(4));
+    let answer = connection.response(false).await;
+    assert_eq!(answer.head.status, 503);
+    assert!(answer.head.header("retry-after").is_some());
 }

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::support::client::{EventSource, get, request};
+use super::support::client::{Connection, EventSource, get, request};
+use super::support::eventually;
 use super::support::gateway::TestGateway;
 use super::support::upstream::{Reply, TestUpstream, json, status};
 
@@ -191,6 +192,102 @@ async fn a_resting_channel_is_read_again_before_it_answers() {
         while last != upstream.count() {
             last = upstream.count();
             tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+    }
+}
+
+/// A client that asks again while it is held gets both answers, in order, wherever its bytes are cut.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_request_of_a_held_client_is_kept_for_later() {
+    let upstream = TestUpstream::saying(json("1")).await;
+    let gateway = TestGateway::polling(&upstream.url(), "");
+    let mut value = 1;
+    for early in [0, 1, 7, 40] {
+        let first = get(gateway.address, "/value", &[]).await;
+        let etag = first.head.header("etag").expect("an ETag");
+        let held = format!(
+            "GET /value HTTP/1.1\r\nhost: a\r\nif-none-match: {etag}\r\nprefer: wait=60\r\n\r\n"
+        );
+        let second = "GET /value?second HTTP/1.1\r\nhost: a\r\nx-request-id: second\r\n\r\n";
+        let (early, late) = second.split_at(early);
+        let mut connection = Connection::open(gateway.address).await;
+        connection.send(format!("{held}{early}").as_bytes()).await;
+        polls(&upstream, 3).await;
+        connection.send(late.as_bytes()).await;
+        polls(&upstream, 3).await;
+        value += 1;
+        upstream.say(json(&value.to_string()));
+        for id in [None, Some("second")] {
+            let answer = connection.response(false).await;
+            assert_eq!(answer.head.status, 200, "{early:?} {answer:?}");
+            assert_eq!(answer.body, value.to_string());
+            let given = answer.head.header("x-request-id");
+            assert!(id.is_none_or(|id| given == Some(id)), "{given:?}");
+        }
+    }
+}
+
+async fn polls(upstream: &TestUpstream, more: usize) {
+    let before = upstream.count();
+    eventually("polled again", || upstream.count() >= before + more).await;
+}
+
+/// Text is a JSON string to a client that takes JSON alone, with an ETag of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn text_comes_as_the_client_takes_it() {
+    let upstream = TestUpstream::saying(json("say \"hi\"")).await;
+    let gateway = TestGateway::start(&format!(
+        "upstreams: {{legacy: {{url: \"{}\"}}}}\nstreams: [{{path: /value, http: {{upstream: legacy, format: text}}, every: 1s}}]\n",
+        upstream.url()
+    ));
+    let mut etags = Vec::new();
+    for (accept, content_type, body) in [
+        ("*/*", "text/plain; charset=utf-8", "say \"hi\""),
+        ("text/plain", "text/plain; charset=utf-8", "say \"hi\""),
+        ("application/json", "application/json", "\"say \\\"hi\\\"\""),
+    ] {
+        let accept = format!("accept: {accept}");
+        let answer = get(gateway.address, "/value", &[&accept]).await;
+        assert_eq!(answer.head.header("content-type"), Some(content_type));
+        assert_eq!(answer.body, body, "{accept}");
+        let etag = answer.head.header("etag").expect("an ETag").to_owned();
+        let known = format!("if-none-match: {etag}");
+        let again = get(gateway.address, "/value", &[&accept, &known]).await;
+        assert_eq!(again.head.status, 304, "{accept}");
+        etags.push(etag);
+    }
+    assert!(etags[0] == etags[1] && etags[1] != etags[2], "{etags:?}");
+}
+
+/// A connection is kept only for those who ask for it (RFC 9112 §9.3).
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_are_kept_for_those_who_want_it() {
+    let upstream = TestUpstream::saying(json("1")).await;
+    let gateway = TestGateway::polling(&upstream.url(), "");
+    for (head, kept) in [
+        ("HTTP/1.0", false),
+        ("HTTP/1.0\r\nconnection: keep-alive", true),
+        ("HTTP/1.1\r\nhost: a", true),
+        ("HTTP/1.1\r\nhost: a\r\nconnection: close", false),
+    ] {
+        for target in ["/value", "/nothing"] {
+            let mut connection = Connection::open(gateway.address).await;
+            let request = format!("GET {target} {head}\r\n\r\n");
+            connection.send(request.as_bytes()).await;
+            let expected = if kept { "keep-alive" } else { "close" };
+            let answer = connection.response(false).await;
+            assert_eq!(
+                answer.head.header("connection"),
+                Some(expected),
+                "{request}"
+            );
+            match kept {
+                true => {
+                    connection.send(request.as_bytes()).await;
+                    connection.response(false).await;
+                }
+                false => assert!(!connection.fill().await, "{request}"),
+            }
         }
     }
 }

@@ -372,6 +372,16 @@ async fn too_many_resources() {
     let _shared = EventSource::open(gateway.address, "/r/2").await;
     let refused = get(gateway.address, "/r/3", &["accept: text/event-stream"]).await;
     assert_eq!(refused.head.status, 200);
+    // EDGE H2, H4.
+    assert_eq!(refused.head.header("content-length"), None);
+    assert_eq!(refused.head.header("transfer-encoding"), Some("chunked"));
+    let mut old = Connection::open(gateway.address).await;
+    old.send(b"GET /r/3 HTTP/1.0\r\nconnection: keep-alive\r\naccept: text/event-stream\r\n\r\n")
+        .await;
+    let closed = old.response(false).await;
+    assert_eq!(closed.head.header("transfer-encoding"), None);
+    assert_eq!(closed.head.header("content-length"), None);
+    assert!(closed.body.ends_with("\n\n"), "{}", closed.body);
     assert!(
         refused.body.starts_with("retry: ")
             && refused
@@ -388,4 +398,34 @@ async fn too_many_resources() {
     let _two = EventSource::open(gateway.address, "/r/2").await;
     let refused = get(gateway.address, "/r/3", &["accept: text/event-stream"]).await;
     assert_eq!(refused.head.status, 429);
+}
+
+/// `streams[].headers` are on whatever the gateway answers at the path.
+#[tokio::test(flavor = "multi_thread")]
+async fn more_headers_are_on_every_response_of_the_path() {
+    let upstream = TestUpstream::saying(json("1")).await;
+    let gateway = TestGateway::polling(
+        &upstream.url(),
+        "    headers: {cdn-cache-control: no-store}\n",
+    );
+    let etag = get(gateway.address, "/value", &[]).await;
+    let etag = format!("if-none-match: {}", etag.head.header("etag").expect("one"));
+    for (method, line, status) in [
+        ("GET", "accept: */*", 200),
+        ("GET", etag.as_str(), 304),
+        ("GET", "accept: image/png", 406),
+        ("HEAD", "accept: text/event-stream", 200),
+        ("OPTIONS", "accept: */*", 204),
+        ("POST", "accept: */*", 405),
+    ] {
+        let answer = request(gateway.address, method, "/value", &[line], "").await;
+        assert_eq!(answer.head.status, status, "{method} {line}");
+        assert_eq!(
+            answer.head.all("cdn-cache-control"),
+            "no-store",
+            "{method} {line}"
+        );
+    }
+    let stream = EventSource::open(gateway.address, "/value").await;
+    assert_eq!(stream.head.all("cdn-cache-control"), "no-store");
 }

@@ -36,7 +36,7 @@ pub(in crate::config) static TELEMETRY: Table = table(&[key("otlp", Only(&["null
 
 pub(in crate::config) static UPSTREAM: Table = table(&[
     key("url", Text, "http:// or https://, with a base path if there is one; no user, query or fragment.").needed("url: https://api.internal:8443/base"),
-    key("headers", Map(&Text), "Sent with every poll and every request that is passed through.").or("{}"),
+    key("headers", Map(&Text), "Sent with every poll. A request that is passed through has the client's own headers alone.").or("{}"),
     key("timeouts", Section(&TIMEOUTS), "Deadlines of one poll.").or("{}"),
     key("max_body", size(1, GIB), "Largest answer, decoded.").or("1MiB"),
     key("max_concurrent_polls", integer(1, 65_536), "Polls in flight at once.").or("64"),
