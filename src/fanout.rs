@@ -61,6 +61,7 @@ pub struct Fanout {
     shards: Vec<Arc<Inbox>>,
     next: AtomicUsize,
     open: Arc<watch::Sender<usize>>,
+    limits: Limits,
 }
 
 impl Fanout {
@@ -73,7 +74,13 @@ impl Fanout {
             shards,
             next: AtomicUsize::new(0),
             open: Arc::new(watch::Sender::new(0)),
+            limits,
         })
+    }
+
+    /// How slow readers are bounded.
+    pub fn limits(&self) -> Limits {
+        self.limits
     }
 
     /// Takes a stream over.

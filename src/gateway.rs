@@ -173,7 +173,10 @@ impl Gateway {
         let limit = window + Duration::from_secs(5);
         let drained = tokio::time::timeout(limit, self.fanout.drain(window, self.shutdown.retry));
         let (drained, ()) = tokio::join!(drained, edge::accept::finish(&self.requests, limit));
-        if drained.is_err() {
+        // The last requests may have become streams.
+        let late = self.fanout.drain(Duration::ZERO, self.shutdown.retry);
+        let late = tokio::time::timeout(Duration::from_secs(5), late).await;
+        if drained.is_err() || late.is_err() {
             warn!(
                 left = self.fanout.open(),
                 "streams were cut at the end of the drain window"

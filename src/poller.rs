@@ -85,7 +85,7 @@ pub async fn run<S: Source>(
         }
         let began = Instant::now();
         let (outcome, not_before) =
-            match read_once(&mut source, &channel, watched_since, &plan).await {
+            match read_once(&mut source, &channel, (watched_since, failing), &plan).await {
                 Ok((outcome, not_before)) => {
                     if failing.take().is_some() {
                         info!(channel = channel.name(), "source answers again");
@@ -108,7 +108,7 @@ pub async fn run<S: Source>(
 async fn read_once<S: Source>(
     source: &mut S,
     channel: &Channel,
-    watched_since: Instant,
+    (watched_since, failing): (Instant, Option<Cause>),
     plan: &Plan,
 ) -> Result<(Outcome, Option<Duration>), SourceError> {
     // Boxed: a read's state is large, and there is none between reads.
@@ -118,7 +118,8 @@ async fn read_once<S: Source>(
         tokio::select! {
             result = &mut read => break result,
             () = sleep_until(stale_at.into()), if stale_at > Instant::now() => {
-                mark_stale(channel, Cause::Timeout, plan);
+                // What failed before is why; this read may yet end well.
+                mark_stale(channel, failing.unwrap_or(Cause::Timeout), plan);
             }
         }
     };

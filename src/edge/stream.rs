@@ -82,7 +82,7 @@ pub(super) async fn serve(
         // The client left between its request and now.
         Err(error) => return debug!(%error, "a stream could not be handed over"),
     };
-    tune(&socket);
+    tune(&socket, fanout.limits().write_stall);
     fanout.adopt(NewStream {
         socket,
         head,
@@ -145,7 +145,9 @@ fn response_head(headers: &[Header], chunked: bool, request_id: &str) -> Vec<u8>
 }
 
 /// A reader that takes nothing must not pin megabytes of kernel memory, nor live on after its host has vanished.
-fn tune(socket: &std::net::TcpStream) {
+///
+/// The kernel counts the time of a closed window too, so its limit must not undercut `write_stall`.
+fn tune(socket: &std::net::TcpStream, write_stall: Duration) {
     let socket = socket2::SockRef::from(socket);
     let keepalive = socket2::TcpKeepalive::new()
         .with_time(Duration::from_secs(60))
@@ -155,5 +157,5 @@ fn tune(socket: &std::net::TcpStream) {
     let _ = socket.set_send_buffer_size(16 * 1024);
     let _ = socket.set_tcp_keepalive(&keepalive);
     #[cfg(target_os = "linux")]
-    let _ = socket.set_tcp_user_timeout(Some(Duration::from_secs(30)));
+    let _ = socket.set_tcp_user_timeout(Some(write_stall.max(Duration::from_secs(30))));
 }

@@ -1,14 +1,16 @@
 //! A shard without its thread: real sockets, and a clock that is set by hand.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream as Peer};
+use std::net::{Shutdown, TcpListener, TcpStream as Peer};
 
 use proptest::prelude::*;
 use tokio::sync::watch;
 
+use super::life::LINGER;
 use super::*;
 use crate::channel::{ChannelKey, Cursor, Delivery, Form, History, Resume, Shape, Spec};
-use crate::fanout::Permit;
+use crate::fanout::conn::Life;
+use crate::fanout::{NewStream, Open, Permit};
 use crate::params::Params;
 use crate::sse::parser::{Item, Parser};
 use crate::value::{Significance, Value};
@@ -485,23 +487,24 @@ fn newcomers_share_the_bytes_of_their_first_event() {
 /// listened would be told to nobody.
 #[test]
 fn a_room_that_is_new_is_asked_anew() {
+    /// Given back when the room is gone already.
+    #[derive(Debug)]
+    struct Says(Arc<Channel>);
+    impl Drop for Says {
+        fn drop(&mut self) {
+            say(&self.0, "\"newest\"");
+        }
+    }
     let mut rig = Rig::new();
     let channel = said("1");
-    rig.shard.deliver = |channel, cursor, form, queue| {
-        let delivery = channel.deliver(cursor, form, queue);
-        // Right after the first answer.
-        if channel.name() == "/sound" && matches!(cursor, Cursor::New) {
-            say(channel, "\"newest\"");
-        }
-        delivery
-    };
-    let (reset, peer) = rig.stream(&channel);
+    let (mut stream, peer) = rig.stream(&channel);
+    stream.permit = Some(Box::new(Says(channel.clone())));
+    rig.hand_over(stream);
     socket2::SockRef::from(&peer)
         .set_linger(Some(Duration::ZERO))
         .expect("resets");
     drop(peer);
     let (stream, mut peer) = rig.stream(&channel);
-    rig.hand_over(reset);
     rig.hand_over(stream);
     rig.turn();
     assert_eq!(channel.readers(), 1, "the first had left before it came");

@@ -1,0 +1,306 @@
+//! What happens to streams: they are taken over, given what they are owed, kept alive, ended and closed.
+
+use std::net::Shutdown;
+use std::time::Duration;
+
+use bytes::Bytes;
+use mio::event::Event;
+use mio::net::TcpStream;
+use mio::{Interest, Token};
+use tracing::{debug, error};
+
+use super::Shard;
+use crate::fanout::conn::{Conn, Gone, Life, Outgoing};
+use crate::fanout::owed::Owed;
+use crate::fanout::wheel::{Tick, ticks};
+use crate::fanout::{NewStream, Open};
+use crate::sse::{self, Frame};
+
+/// How long a client may take to close its end of a stream that it has all of.
+pub(super) const LINGER: Duration = Duration::from_secs(2);
+
+impl Shard {
+    /// Something happened in a channel: everybody who can take it gets it.
+    pub(super) fn walk(&mut self, index: u32) {
+        let mut owed = self.owed();
+        let Some(room) = self.rooms.get(index) else {
+            return;
+        };
+        room.look();
+        let mut blocked = Vec::new();
+        let mut gone = Vec::new();
+        for &at in &room.conns {
+            let conn = &mut self.conns[at as usize];
+            if !conn.takes_news() {
+                continue;
+            }
+            let Some(delivery) = owed.to(index, &room.channel, conn.cursor, conn.form) else {
+                continue;
+            };
+            match conn.give(delivery, self.now) {
+                Err(Gone) => gone.push(at),
+                Ok(()) if !conn.is_free() => blocked.push(at),
+                Ok(()) => {}
+            }
+        }
+        for at in blocked {
+            self.reschedule(at);
+        }
+        for at in gone {
+            self.caught_at(at, |shard| shard.close(at, "write"));
+        }
+    }
+
+    /// The socket can be read, can be written again, or is closed.
+    pub(super) fn ready(&mut self, at: u32, event: &Event, scratch: &mut [u8]) {
+        let Some(conn) = self.conns.get_mut(at as usize) else {
+            return;
+        };
+        if event.is_readable() && conn.drain_input(scratch).is_err()
+            || event.is_read_closed()
+            || event.is_error()
+        {
+            return self.close(at, "left");
+        }
+        if event.is_writable() && !conn.is_free() {
+            self.flush(at);
+        }
+    }
+
+    /// Sends what is left over, and then what came since.
+    fn flush(&mut self, at: u32) {
+        match self.conns[at as usize].flush(self.now) {
+            Err(Gone) => self.close(at, "write"),
+            Ok(false) => {}
+            Ok(true) => self.freed(at),
+        }
+    }
+
+    /// What was left over has left: the connection gets what came since, or its end.
+    fn freed(&mut self, at: u32) {
+        let mut owed = self.owed();
+        let conn = &mut self.conns[at as usize];
+        match conn.life {
+            Life::Ending => return self.shut(at),
+            Life::Open { until } if self.now >= until => return self.end(at),
+            Life::Open { .. } | Life::Shut { .. } => {}
+        }
+        let channel = &self.rooms[conn.room].channel;
+        if let Some(delivery) = owed.to(conn.room, channel, conn.cursor, conn.form)
+            && conn.give(delivery, self.now).is_err()
+        {
+            return self.close(at, "write");
+        }
+        self.reschedule(at);
+    }
+
+    pub(super) fn timer(&mut self, at: u32, tick: Tick) {
+        let Some(conn) = self.conns.get_mut(at as usize) else {
+            return;
+        };
+        if conn.timer != tick {
+            return;
+        }
+        conn.timer = Tick::MAX;
+        let silent = self.now.saturating_sub(conn.written);
+        match conn.life {
+            Life::Shut { until } if self.now >= until => return self.close(at, "ended"),
+            Life::Shut { .. } => {}
+            Life::Open { .. } | Life::Ending if !conn.is_free() => {
+                if silent >= self.write_stall {
+                    // A socket says that it is writable when a good part of it is: it may have taken a little since.
+                    self.flush(at);
+                    return self.stalled(at);
+                }
+            }
+            Life::Ending => return self.shut(at),
+            Life::Open { until } if self.now >= until => return self.end(at),
+            Life::Open { .. } => {
+                let heartbeat = jittered(self.rooms[conn.room].heartbeat, at);
+                if silent >= heartbeat {
+                    let bytes = conn.framed(&self.heartbeat);
+                    if conn.send(bytes.into(), self.now).is_err() {
+                        return self.close(at, "write");
+                    }
+                }
+            }
+        }
+        self.reschedule(at);
+    }
+
+    /// Closes the connection if it is still owed bytes and has taken none for too long.
+    fn stalled(&mut self, at: u32) {
+        let Some(conn) = self.conns.get(at as usize) else {
+            return;
+        };
+        if !conn.is_free() && self.now.saturating_sub(conn.written) >= self.write_stall {
+            return self.close(at, "stalled");
+        }
+        self.reschedule(at);
+    }
+
+    /// Puts the connection into the wheel, if it must be looked at earlier than planned.
+    fn reschedule(&mut self, at: u32) {
+        let conn = &mut self.conns[at as usize];
+        let heartbeat = jittered(self.rooms[conn.room].heartbeat, at);
+        let due = conn.due(heartbeat, self.write_stall);
+        if due < conn.timer {
+            let due = self.wheel.clamp(due.max(self.now + 1));
+            conn.timer = due;
+            self.wheel.insert(due, (at, due));
+        }
+    }
+
+    pub(super) fn adopt(&mut self, stream: NewStream, open: Open, owed: &mut Owed) {
+        let mut socket = TcpStream::from_std(stream.socket);
+        let entry = self.conns.vacant_entry();
+        let at = entry.key() as u32;
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        if let Err(error) = self
+            .poll
+            .registry()
+            .register(&mut socket, Token(entry.key()), interest)
+        {
+            // The client sees a closed connection and tries again.
+            return error!(%error, "a stream cannot be watched");
+        }
+        let channel = stream.subscription.channel().clone();
+        let (room, new) = self
+            .rooms
+            .open(&channel, ticks(stream.heartbeat), &self.inbox);
+        if new {
+            owed.forget(room);
+        }
+        let age = match self.draining {
+            None => jittered(ticks(stream.max_age), fastrand::u32(..)),
+            Some(_) => 0,
+        };
+        let conn = entry.insert(Conn {
+            socket,
+            cursor: stream.cursor,
+            form: stream.form,
+            chunked: stream.chunked,
+            life: Life::Open {
+                until: self.now.saturating_add(age),
+            },
+            room,
+            place: self.rooms.enter(room, at),
+            timer: Tick::MAX,
+            written: self.now,
+            unsent: None,
+            _subscription: stream.subscription,
+            _permit: stream.permit,
+            _open: open,
+        });
+        // The head leaves at once (EDGE E15), with what is there to send; its bytes stay shared (EDGE B5).
+        let mut first = Outgoing::from(Bytes::from(stream.head));
+        if let Some(delivery) = owed.to(room, &channel, conn.cursor, conn.form) {
+            conn.cursor = delivery.cursor;
+            if let Some(frame) = &delivery.frame {
+                first.then = conn.framed(frame);
+            }
+        }
+        if conn.send(first, self.now).is_err() {
+            return self.close(at, "write");
+        }
+        self.reschedule(at);
+    }
+
+    pub(super) fn drain(&mut self, window: Duration, (shortest, longest): (Duration, Duration)) {
+        let shortest = shortest.as_millis() as u64;
+        self.draining = Some((shortest, (longest.as_millis() as u64).max(shortest)));
+        let count = self.conns.len() as u64;
+        let window = u64::from(ticks(window));
+        let all: Vec<u32> = self.conns.iter().map(|(at, _)| at as u32).collect();
+        for (place, at) in all.into_iter().enumerate() {
+            let turn = self
+                .now
+                .saturating_add((window * place as u64 / count) as Tick);
+            // Who is ending already keeps the time for it.
+            if let Life::Open { until } = &mut self.conns[at as usize].life {
+                *until = turn.min(*until);
+            }
+            self.reschedule(at);
+        }
+    }
+
+    /// Ends a stream: what it is owed, why, the end of the body, and then the connection (EDGE E9, L14). Only when it
+    /// is free.
+    pub(super) fn end(&mut self, at: u32) {
+        let mut owed = self.owed();
+        let conn = &mut self.conns[at as usize];
+        let channel = &self.rooms[conn.room].channel;
+        let mut last = Outgoing::default();
+        if let Some(delivery) = owed.to(conn.room, channel, conn.cursor, conn.form)
+            && let Some(frame) = &delivery.frame
+        {
+            last.first = conn.framed(frame);
+        }
+        let mut closing = Vec::new();
+        let reason = match self.draining {
+            None => "max-age",
+            Some((shortest, longest)) => {
+                let retry = Duration::from_millis(fastrand::u64(shortest..=longest));
+                sse::push_retry(&mut closing, retry);
+                "drain"
+            }
+        };
+        let data = format!(r#"{{"reason":"{reason}"}}"#);
+        sse::push_event(&mut closing, Some("closing"), None, &data);
+        if conn.chunked {
+            closing = Frame::new(&closing).chunked().into();
+            closing.extend_from_slice(sse::LAST_CHUNK);
+        }
+        last.then = closing.into();
+        conn.life = Life::Ending;
+        if conn.send(last, self.now).is_err() {
+            return self.close(at, reason);
+        }
+        if conn.is_free() {
+            return self.shut(at);
+        }
+        self.reschedule(at);
+    }
+
+    /// Our side is done. Closing at once could destroy bytes that are under way; the client closes next.
+    fn shut(&mut self, at: u32) {
+        let conn = &mut self.conns[at as usize];
+        if conn.socket.shutdown(Shutdown::Write).is_err() {
+            return self.close(at, "ended");
+        }
+        conn.life = Life::Shut {
+            until: self.now.saturating_add(ticks(LINGER)),
+        };
+        self.reschedule(at);
+    }
+
+    /// Closes the connections of a room whose event cannot be told.
+    pub(super) fn close_room(&mut self, index: u32) {
+        let conns = self.rooms.get(index).map(|room| room.conns.clone());
+        for at in conns.unwrap_or_default() {
+            self.caught_at(at, |shard| shard.close(at, "panic"));
+        }
+    }
+
+    pub(super) fn close(&mut self, at: u32, why: &'static str) {
+        let Some(mut conn) = self.conns.try_remove(at as usize) else {
+            return;
+        };
+        debug!(why, "stream closed");
+        // Dropping the socket takes it out of epoll too; this only says so.
+        let _ = self.poll.registry().deregister(&mut conn.socket);
+        if let Some(moved) = self.rooms.leave(conn.room, conn.place) {
+            self.conns[moved as usize].place = conn.place;
+        }
+        if self.conns.is_empty() {
+            // A storm that is over gives its memory back.
+            self.conns.shrink_to_fit();
+        }
+    }
+}
+
+/// 90 to 110 percent, spread by `seed`, so that what was opened together does not beat together (EDGE T1, L16).
+fn jittered(ticks: Tick, seed: u32) -> Tick {
+    let spread = u64::from(seed.wrapping_mul(0x9E37_79B9) >> 16) % 201;
+    (u64::from(ticks) * (900 + spread) / 1000).max(1) as Tick
+}
