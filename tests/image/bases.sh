@@ -75,7 +75,7 @@ make_build_base() {
     sysroot=$(rustc --print sysroot)
     tar -C "$sysroot" --exclude=./share --exclude=./lib/rustlib/src -cf - . | tar -C "$tree/usr/local" --no-same-owner -xf -
 
-    # What cargo needs to reach crates.io as the host does: whom it trusts, its settings, and the
+    # What cargo needs to reach its registry as the host does: whom it trusts, its settings, and the
     # crates that are here already. Logins (credentials.toml) stay here.
     cargo_home=${CARGO_HOME:-$HOME/.cargo}
     mkdir -p "$tree/usr/local/cargo/registry"
