@@ -149,7 +149,7 @@ impl Edge {
             Target::Publish(index, params) => (index, params, true),
             Target::Refused(index) => {
                 let headers = self.path_headers(index, session);
-                return refuse(session, &Rejection::NotFound, &ctx.request_id, &headers).await;
+                return refuse(session, &Rejection::BadParameter, &ctx.request_id, &headers).await;
             }
             Target::Other => {
                 return match route {

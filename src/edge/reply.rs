@@ -22,6 +22,8 @@ pub(super) enum Rejection {
     BadRequest(&'static str),
     /// Nothing is served here.
     NotFound,
+    /// A stream serves such paths, but its pattern refuses a parameter.
+    BadParameter,
     /// The source says that the resource does not exist.
     Gone,
     /// The path takes other methods.
@@ -58,7 +60,7 @@ impl Rejection {
     fn status(&self) -> StatusCode {
         match self {
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
-            Self::NotFound | Self::Gone => StatusCode::NOT_FOUND,
+            Self::NotFound | Self::BadParameter | Self::Gone => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotAcceptable(_) => StatusCode::NOT_ACCEPTABLE,
             Self::PayloadTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
@@ -77,6 +79,7 @@ impl Rejection {
         match self {
             Self::BadRequest(why) => (*why).into(),
             Self::NotFound => "Nothing is served at this path.".into(),
+            Self::BadParameter => "A part of this path is not what the stream there takes.".into(),
             Self::Gone => "The resource does not exist.".into(),
             Self::MethodNotAllowed(allowed) => format!("This path takes {}.", allowed.join(", ")),
             Self::NotAcceptable(offered) => format!("This path offers {offered}."),

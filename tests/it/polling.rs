@@ -126,6 +126,12 @@ async fn a_parameter_that_its_pattern_refuses_is_404() {
             "{path}: {status}"
         );
     }
+    let refused = super::support::client::get(gateway.address, "/q/abc", &[]).await;
+    assert!(
+        refused.body.contains("A part of this path"),
+        "{}",
+        refused.body
+    );
 }
 
 /// EDGE U16: failures back off, `stale` once, then `fresh` once, and the value if it changed.
