@@ -65,6 +65,33 @@ pub struct Spec {
     pub retain: bool,
 }
 
+impl Spec {
+    /// Whether newcomers can be answered before any reading: nothing is polled, so there is none to wait for.
+    fn starts_settled(&self) -> bool {
+        !self.current || self.retain
+    }
+
+    /// One for tests: a current value as it is, a short history.
+    #[cfg(test)]
+    pub(crate) fn plain(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            shape: Shape::default(),
+            significance: Significance::default(),
+            history: History {
+                events: 8,
+                bytes: 1 << 20,
+                age: Duration::from_secs(300),
+            },
+            resume: Resume::Replay,
+            current: true,
+            expire_after: None,
+            linger: Duration::ZERO,
+            retain: false,
+        }
+    }
+}
+
 /// Told when a channel has something new. Called with no lock held; must not block.
 pub trait Listener: Send + Sync + fmt::Debug {
     /// Something happened; it may have been seen already.
@@ -127,7 +154,7 @@ pub enum Snapshot {
 impl Channel {
     /// A channel that nobody has read into yet.
     pub fn new(key: ChannelKey, spec: Spec) -> Self {
-        let state = State::new(spec.history, !spec.current || spec.retain);
+        let state = State::new(spec.history, spec.starts_settled());
         Self {
             key,
             spec,
@@ -304,7 +331,7 @@ impl Channel {
                 .take()
                 .is_some_and(|stands| stands <= Instant::now())
             {
-                self.state.lock().settled = !self.spec.current || self.spec.retain;
+                self.state.lock().settled = self.spec.starts_settled();
             }
         }
         self.demand.changed.notify_waiters();

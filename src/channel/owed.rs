@@ -27,7 +27,6 @@ pub(super) enum Piece {
 pub(super) struct Owed {
     pieces: Vec<Piece>,
     end: u64,
-    conflated: bool,
     /// Instead, when the pieces are more than the reader may be behind.
     otherwise: Option<Vec<Piece>>,
     /// The changes among the pieces, oldest first, when one patch may stand for all of them.
@@ -40,17 +39,8 @@ impl Owed {
         Self {
             pieces,
             end,
-            conflated: false,
             otherwise: None,
             missed: Vec::new(),
-        }
-    }
-
-    /// To a reader that was too far behind.
-    pub(super) fn conflated(pieces: Vec<Piece>, end: u64) -> Self {
-        Self {
-            conflated: true,
-            ..Self::new(pieces, end)
         }
     }
 
@@ -75,9 +65,7 @@ impl Owed {
         shape: &Shape,
         known: &Mutex<Shortcuts>,
     ) -> Delivery {
-        let cursor = Cursor::At(self.end);
         let mut frames = encode(&self.pieces, form, shape);
-        let mut conflated = self.conflated;
         if let Some(shortcut) = self.shortcut(&frames, form, shape, known) {
             frames.splice(..self.missed.len(), [shortcut]);
         }
@@ -86,13 +74,11 @@ impl Owed {
             && bytes > queue
             && let Some(pieces) = &self.otherwise
         {
-            conflated = true;
             frames = encode(pieces, form, shape);
         }
         Delivery {
             frame: (!frames.is_empty()).then(|| Frame::join(&frames)),
-            cursor,
-            conflated,
+            cursor: Cursor::At(self.end),
         }
     }
 

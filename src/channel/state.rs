@@ -175,7 +175,7 @@ impl State {
         let end = self.log.end();
         let newest = self.news(position);
         let Some(entries) = self.log.from(position) else {
-            return Owed::conflated(newest, end);
+            return Owed::new(newest, end);
         };
         let entries = entries.map(|entry| match entry {
             Entry::Change(event) => Piece::Next(event.clone()),

@@ -23,8 +23,6 @@ pub struct Delivery {
     pub frame: Option<Frame>,
     /// Where the reader stands when it has them.
     pub cursor: Cursor,
-    /// It was too far behind and was moved to the newest state.
-    pub conflated: bool,
 }
 
 /// Counts as demand for its channel until dropped.

@@ -17,19 +17,12 @@ fn channel(history: usize, current: bool) -> Arc<Channel> {
         params: Params::default(),
     };
     let spec = Spec {
-        name: "/test".into(),
-        shape: Shape::default(),
-        significance: Significance::new(Vec::new(), Vec::new()),
         history: History {
             events: history,
-            bytes: 1 << 20,
-            age: Duration::from_secs(300),
+            ..Spec::plain("").history
         },
-        resume: Resume::Replay,
         current,
-        expire_after: None,
-        linger: Duration::ZERO,
-        retain: false,
+        ..Spec::plain("/test")
     };
     Arc::new(Channel::new(key, spec))
 }

@@ -37,13 +37,7 @@ pub(super) fn response_headers(cors: &Cors, request: &HeaderMap) -> Vec<Header> 
     let Some(origin) = fixed_origin(cors).or_else(|| matching_origin(cors, request)) else {
         return headers;
     };
-    headers.push((ACCESS_CONTROL_ALLOW_ORIGIN, origin));
-    if cors.credentials {
-        headers.push((
-            ACCESS_CONTROL_ALLOW_CREDENTIALS,
-            HeaderValue::from_static("true"),
-        ));
-    }
+    headers.extend(grant(cors, origin));
     if !cors.expose_headers.is_empty() {
         headers.push((ACCESS_CONTROL_EXPOSE_HEADERS, list(&cors.expose_headers)));
     }
@@ -95,13 +89,7 @@ pub(super) fn preflight_headers(cors: &Cors, request: &HeaderMap, methods: &[&st
     let (true, Some(origin)) = (allowed, origin) else {
         return headers;
     };
-    headers.push((ACCESS_CONTROL_ALLOW_ORIGIN, origin));
-    if cors.credentials {
-        headers.push((
-            ACCESS_CONTROL_ALLOW_CREDENTIALS,
-            HeaderValue::from_static("true"),
-        ));
-    }
+    headers.extend(grant(cors, origin));
     if let Ok(methods) = HeaderValue::from_str(&methods.join(", ")) {
         headers.push((ACCESS_CONTROL_ALLOW_METHODS, methods));
     }
@@ -113,6 +101,16 @@ pub(super) fn preflight_headers(cors: &Cors, request: &HeaderMap, methods: &[&st
         HeaderValue::from(cors.max_age.as_secs()),
     ));
     headers
+}
+
+/// Lets `origin` in, with credentials where the file says so (C5).
+fn grant(cors: &Cors, origin: HeaderValue) -> impl Iterator<Item = Header> {
+    let credentials = (
+        ACCESS_CONTROL_ALLOW_CREDENTIALS,
+        HeaderValue::from_static("true"),
+    );
+    let credentials = cors.credentials.then_some(credentials);
+    std::iter::once((ACCESS_CONTROL_ALLOW_ORIGIN, origin)).chain(credentials)
 }
 
 /// The answer that does not depend on who asks: `*`, or the only origin there is (C3).

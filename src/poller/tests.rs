@@ -6,9 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use parking_lot::Mutex;
 
 use super::*;
-use crate::channel::{ChannelKey, History, Resume, Shape, Snapshot, Spec};
+use crate::channel::{ChannelKey, Snapshot, Spec};
 use crate::params::Params;
-use crate::value::Significance;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Act {
@@ -136,19 +135,8 @@ impl Play {
 
 fn spec(linger: Duration) -> Spec {
     Spec {
-        name: "/test".into(),
-        shape: Shape::default(),
-        significance: Significance::default(),
-        history: History {
-            events: 8,
-            bytes: 1 << 20,
-            age: Duration::from_secs(60),
-        },
-        resume: Resume::Replay,
-        current: true,
-        expire_after: None,
         linger,
-        retain: false,
+        ..Spec::plain("/test")
     }
 }
 

@@ -8,12 +8,12 @@ use tokio::sync::watch;
 
 use super::life::LINGER;
 use super::*;
-use crate::channel::{ChannelKey, Cursor, Delivery, Form, History, Resume, Shape, Spec};
+use crate::channel::{ChannelKey, Cursor, Delivery, Form, History, Spec};
 use crate::fanout::conn::Life;
 use crate::fanout::{NewStream, Open, Permit};
 use crate::params::Params;
 use crate::sse::parser::{Item, Parser};
-use crate::value::{Significance, Value};
+use crate::value::Value;
 
 const STALL: Duration = Duration::from_secs(15);
 
@@ -29,19 +29,11 @@ fn channel(name: &str) -> Arc<Channel> {
         params: Params::default(),
     };
     let spec = Spec {
-        name: name.into(),
-        shape: Shape::default(),
-        significance: Significance::new(Vec::new(), Vec::new()),
         history: History {
-            events: 8,
             bytes: 1 << 30,
-            age: Duration::from_secs(300),
+            ..Spec::plain("").history
         },
-        resume: Resume::Replay,
-        current: true,
-        expire_after: None,
-        linger: Duration::ZERO,
-        retain: false,
+        ..Spec::plain(name)
     };
     Arc::new(Channel::new(key, spec))
 }
