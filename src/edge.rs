@@ -10,6 +10,7 @@ mod cors;
 mod detach;
 mod negotiate;
 mod options;
+pub mod peer;
 mod publish;
 mod reply;
 mod request;
@@ -23,6 +24,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use http::Method;
 use http::header::TRANSFER_ENCODING;
@@ -38,6 +40,7 @@ use crate::config::Config;
 use crate::fanout::Fanout;
 use crate::value::Value;
 use cors::Header;
+use peer::Peer;
 use reply::Rejection;
 use route::{Router, Target};
 use upstream::PassThrough;
@@ -66,18 +69,26 @@ pub enum PublishError {
 
 /// What the edge knows.
 pub struct Edge {
-    config: Arc<Config>,
-    router: Router,
+    live: ArcSwap<Live>,
     hub: Arc<Hub>,
     fanout: Arc<Fanout>,
     publish: Box<dyn Publish>,
-    upstreams: BTreeMap<String, PassThrough>,
     stop: watch::Receiver<bool>,
 }
 
+/// What the file says, as the edge needs it. A request keeps to the one that it began with.
+#[derive(Debug)]
+struct Live {
+    config: Arc<Config>,
+    router: Router,
+    upstreams: BTreeMap<String, PassThrough>,
+}
+
 /// What one request gathers on its way.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Context {
+    live: Arc<Live>,
+    peer: Peer,
     request_id: String,
     passing: Option<Passing>,
 }
@@ -108,13 +119,8 @@ impl Edge {
         publish: Box<dyn Publish>,
         stop: watch::Receiver<bool>,
     ) -> Self {
-        let pass_through = |(name, upstream): (&String, &Arc<_>)| {
-            (name.clone(), PassThrough::new(Arc::clone(upstream)))
-        };
         Self {
-            router: Router::new(&config),
-            upstreams: config.upstreams.iter().map(pass_through).collect(),
-            config,
+            live: ArcSwap::from_pointee(Live::new(config)),
             hub,
             fanout,
             publish,
@@ -122,8 +128,9 @@ impl Edge {
         }
     }
 
-    /// Answers, or says with `None` that the connection was handed over or that the route's upstream answers.
-    async fn serve(&self, session: &mut Session, ctx: &mut Context) -> pingora::Result<Served> {
+    /// Answers, or says that the connection was handed over or which upstream answers.
+    async fn serve(&self, session: &mut Session, ctx: &Context) -> pingora::Result<Served> {
+        let live = &*ctx.live;
         let raw = session
             .as_http1()
             .map(|http1| http1.get_headers_raw_bytes());
@@ -140,15 +147,15 @@ impl Edge {
             let allowed = Rejection::MethodNotAllowed(vec!["GET", "HEAD", "OPTIONS"]);
             return refuse(session, &allowed, &ctx.request_id, &[]).await;
         }
-        let route = self
+        let route = live
             .router
             .route(&path)
-            .and_then(|route| self.upstreams.get(&route.upstream.name));
-        let (index, params, publishing) = match self.router.target(&path) {
+            .and_then(|route| live.upstreams.get(&route.upstream.name));
+        let (index, params, publishing) = match live.router.target(&path) {
             Target::Stream(index, params) => (index, params, false),
             Target::Publish(index, params) => (index, params, true),
             Target::Refused(index) => {
-                let headers = self.path_headers(index, session);
+                let headers = live.path_headers(index, session);
                 return refuse(session, &Rejection::BadParameter, &ctx.request_id, &headers).await;
             }
             Target::Other => {
@@ -160,15 +167,29 @@ impl Edge {
         };
         let visit = Visit {
             index,
-            stream: &self.config.streams[index],
+            stream: &live.config.streams[index],
+            limits: &live.config.limits,
             params,
-            headers: self.path_headers(index, session),
+            headers: live.path_headers(index, session),
             request_id: &ctx.request_id,
             route,
         };
         match publishing {
             true => self.serve_publish(session, visit).await,
             false => self.serve_stream(session, visit).await,
+        }
+    }
+}
+
+impl Live {
+    fn new(config: Arc<Config>) -> Self {
+        let pass_through = |(name, upstream): (&String, &Arc<_>)| {
+            (name.clone(), PassThrough::new(Arc::clone(upstream)))
+        };
+        Self {
+            router: Router::new(&config),
+            upstreams: config.upstreams.iter().map(pass_through).collect(),
+            config,
         }
     }
 
@@ -197,7 +218,12 @@ impl ProxyHttp for Edge {
     type CTX = Context;
 
     fn new_ctx(&self) -> Context {
-        Context::default()
+        Context {
+            live: self.live.load_full(),
+            peer: Peer::current(),
+            request_id: String::new(),
+            passing: None,
+        }
     }
 
     /// Everything that the gateway answers by itself happens here, before an upstream is chosen.
@@ -242,7 +268,7 @@ impl ProxyHttp for Edge {
         ctx: &mut Context,
     ) -> pingora::Result<()> {
         if let Some(passing) = &ctx.passing {
-            passing.upstream.rewrite(session, request)?;
+            passing.upstream.rewrite(session, request, &ctx.peer)?;
             request.insert_header(reply::REQUEST_ID, ctx.request_id.as_str())?;
         }
         Ok(())
@@ -324,7 +350,7 @@ impl ProxyHttp for Edge {
 impl fmt::Debug for Edge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Edge")
-            .field("router", &self.router)
+            .field("live", &self.live)
             .finish_non_exhaustive()
     }
 }

@@ -129,9 +129,10 @@ impl Gateway {
         let mut proxy = http_proxy(&Arc::new(conf), edge);
         proxy.server_options = Some(HttpServerOptions::default());
         let proxy = Arc::new(proxy);
-        for listener in listeners {
+        for (socket, listener) in listeners.into_iter().zip(&config.listeners) {
             tokio::spawn(edge::accept::serve(
-                listener,
+                socket,
+                Arc::new(listener.clone()),
                 proxy.clone(),
                 stopped.clone(),
                 requests.clone(),

@@ -16,6 +16,8 @@ use tracing::{debug, warn};
 
 use super::Edge;
 use super::conn::Connection;
+use super::peer::Peer;
+use crate::config::Listener;
 
 /// Connections that wait to be accepted; the kernel may keep fewer.
 const BACKLOG: i32 = 4096;
@@ -40,31 +42,37 @@ pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 
 /// Accepts until `stop` turns true; each connection is a task in `requests`.
 pub async fn serve(
-    listener: std::net::TcpListener,
+    socket: std::net::TcpListener,
+    listener: Arc<Listener>,
     proxy: Arc<HttpProxy<Edge>>,
     mut stop: watch::Receiver<bool>,
     requests: TaskTracker,
 ) -> io::Result<()> {
-    let listener = TcpListener::from_std(listener)?;
+    let socket = TcpListener::from_std(socket)?;
     let shutdown = stop.clone();
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = socket.accept() => accepted,
             _ = stop.wait_for(|stop| *stop) => return Ok(()),
         };
         match accepted {
-            Ok((tcp, _)) => {
+            Ok((tcp, address)) => {
                 // Without it small events wait for acknowledgements of the ones before.
                 if let Err(error) = tcp.set_nodelay(true) {
                     debug!(%error, "a connection was gone before it was served");
                     continue;
                 }
                 let (proxy, shutdown) = (proxy.clone(), shutdown.clone());
-                requests.spawn(async move {
+                let peer = Peer {
+                    listener: listener.clone(),
+                    address,
+                    tls: false,
+                };
+                requests.spawn(peer.scope(async move {
                     proxy
                         .process_new(Box::new(Connection::new(tcp)), &shutdown)
                         .await;
-                });
+                }));
             }
             Err(error) => {
                 warn!(%error, "no connection can be accepted for the moment");

@@ -15,6 +15,7 @@ use pingora::{Error, ErrorSource, ErrorType};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+use super::peer::Peer;
 use super::reply::Rejection;
 use crate::config::{TlsIdentity, Upstream};
 
@@ -83,6 +84,7 @@ impl PassThrough {
         &self,
         session: &Session,
         request: &mut RequestHeader,
+        peer: &Peer,
     ) -> pingora::Result<()> {
         let base = self.upstream.url.path().trim_end_matches('/');
         let target = session
@@ -102,10 +104,9 @@ impl PassThrough {
             request.insert_header(FORWARDED_HOST, host.clone())?;
         }
         request.insert_header(HOST, authority(&self.upstream))?;
-        if let Some(client) = session.client_addr().and_then(|address| address.as_inet()) {
-            request.insert_header(FORWARDED_FOR, client.ip().to_canonical().to_string())?;
-        }
-        request.insert_header(FORWARDED_PROTO, "http")?;
+        let client = peer.address.ip().to_canonical();
+        request.insert_header(FORWARDED_FOR, client.to_string())?;
+        request.insert_header(FORWARDED_PROTO, if peer.tls { "https" } else { "http" })?;
         request.append_header(VIA, "1.1 wellspring")?;
         Ok(())
     }

@@ -13,13 +13,14 @@ use super::snapshot::Ask;
 use super::upstream::PassThrough;
 use super::{Edge, Passing, PublishError, Served, publish, refuse, snapshot, stream};
 use crate::channel::{ChannelKey, Form};
-use crate::config::{Overload, Source, Stream};
+use crate::config::{Limits, Overload, Source, Stream};
 use crate::params::Params;
 
 /// One request for a stream's path.
 pub(super) struct Visit<'a> {
     pub(super) index: usize,
     pub(super) stream: &'a Stream,
+    pub(super) limits: &'a Limits,
     pub(super) params: Params,
     /// What every response has.
     pub(super) headers: Vec<Header>,
@@ -163,7 +164,7 @@ impl Edge {
         visit: &Visit<'_>,
         accept: Option<&str>,
     ) -> pingora::Result<Served> {
-        if self.config.limits.overload == Overload::Stream && accept == Some("text/event-stream") {
+        if visit.limits.overload == Overload::Stream && accept == Some("text/event-stream") {
             stream::soft_reject(session, &visit.headers, "limit", visit.request_id).await?;
             return Ok(Served::Answered);
         }
