@@ -6,6 +6,7 @@
 mod clients;
 mod cors;
 mod fanout;
+mod hops;
 mod layers;
 mod passthrough;
 mod polling;
