@@ -6,6 +6,7 @@
 //! cross references). `keys` names every key once, for the reader and for [`schema`].
 
 mod check;
+mod client_address;
 pub mod field;
 mod keys;
 pub mod problem;
@@ -24,6 +25,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
 pub use crate::sse::EventName;
+pub use client_address::ClientAddress;
 pub use field::{CorsOrigin, PathTemplate, Pattern, Rate, Secret};
 pub use problem::{Problem, Problems};
 
@@ -51,6 +53,8 @@ pub fn parse(
 pub struct Config {
     /// At least one.
     pub listeners: Vec<Listener>,
+    /// Whose word about client addresses is believed.
+    pub client_address: ClientAddress,
     /// By name.
     pub upstreams: BTreeMap<String, Arc<Upstream>>,
     /// By name.

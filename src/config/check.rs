@@ -3,6 +3,7 @@
 //! Each reader asks for all of its keys before it gives up, so that all problems come in one run. A `None` means that a
 //! problem has been told.
 
+mod client_address;
 mod cors;
 mod fit;
 mod headers;
@@ -111,6 +112,7 @@ pub(super) fn parse(
 fn root(item: Item<'_>) -> Option<Config> {
     let section = item.section(&keys::ROOT)?;
     let listeners = listener::all(&section.get("listeners"));
+    let client_address = client_address::read(section.get("client_address"));
     let upstreams = Named::read("upstreams", &section.get("upstreams"), upstream::read);
     let redis = Named::read("redis", &section.get("redis"), redis::server);
     let cors = cors::read(section.get("cors"));
@@ -127,8 +129,7 @@ fn root(item: Item<'_>) -> Option<Config> {
     let routes = route::all(&section.get("routes"), &upstreams);
     let limits = process::limits(section.get("limits"));
     let shutdown = process::shutdown(section.get("shutdown"));
-    // Nothing of these is there yet: reading them refuses what is written.
-    section.get("client_address").section(&keys::CLIENT_ADDRESS);
+    // Nothing of this is there yet: reading it refuses what is written.
     section.get("telemetry").section(&keys::TELEMETRY);
     if streams.as_ref().is_some_and(Vec::is_empty) && routes.as_ref().is_some_and(Vec::is_empty) {
         section
@@ -137,6 +138,7 @@ fn root(item: Item<'_>) -> Option<Config> {
     }
     Some(Config {
         listeners: listeners?,
+        client_address: client_address?,
         upstreams: upstreams.into_map()?,
         redis: redis.into_map()?,
         streams: streams?,

@@ -29,7 +29,7 @@ pub(in crate::config) static LISTENER: Table = table(&[
 ]);
 
 pub(in crate::config) static CLIENT_ADDRESS: Table = table(&[
-    key("trusted_proxies", Only(&["[]"]), "Proxies whose X-Forwarded-For is believed.").or("[]"),
+    key("trusted_proxies", List(&Text), "Networks of the proxies whose X-Forwarded-For or Forwarded is believed, such as 10.0.0.0/8.").or("[]"),
 ]);
 
 pub(in crate::config) static TELEMETRY: Table = table(&[key("otlp", Only(&["null"]), "Where traces go.").or("null"), later("service")]);
