@@ -9,6 +9,7 @@ mod check;
 mod client_address;
 pub mod field;
 mod keys;
+mod listener;
 pub mod problem;
 mod read;
 pub mod schema;
@@ -16,7 +17,6 @@ mod yaml;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +26,8 @@ use url::Url;
 
 pub use crate::sse::EventName;
 pub use client_address::ClientAddress;
-pub use field::{CorsOrigin, PathTemplate, Pattern, Rate, Secret};
+pub use field::{CorsOrigin, HostPattern, PathTemplate, Pattern, Rate, Secret};
+pub use listener::{Listener, PemFile, PemKey, ServerCertificate, ServerTls, TlsVersion};
 pub use problem::{Problem, Problems};
 
 pub use crate::channel::{Form, History, Resume};
@@ -67,13 +68,6 @@ pub struct Config {
     pub limits: Limits,
     /// What SIGTERM does.
     pub shutdown: Shutdown,
-}
-
-/// A listening socket, plain HTTP/1.1.
-#[derive(Clone, Debug)]
-pub struct Listener {
-    /// Port 0 takes a free one.
-    pub address: SocketAddr,
 }
 
 /// A legacy HTTP API.
@@ -382,6 +376,10 @@ pub struct Limits {
     pub queue: usize,
     /// How long a client may take no bytes.
     pub write_stall: Duration,
+    /// How long a client may take for the head of a request, and for its TLS handshake (EDGE P11).
+    pub header_timeout: Duration,
+    /// Bytes of the head of a request (EDGE P10).
+    pub max_header_bytes: usize,
 }
 
 /// How a full gateway answers an EventSource (EDGE L3).

@@ -1,5 +1,6 @@
 //! Words of the configuration as types: what one of these holds needs no further check. Pure, knows no other room.
 
+mod host;
 mod origin;
 mod path;
 mod pattern;
@@ -7,6 +8,7 @@ mod pattern;
 use std::fmt;
 use std::time::Duration;
 
+pub use host::HostPattern;
 pub use origin::CorsOrigin;
 pub use path::{Alphabet, Match, PathTemplate};
 pub(in crate::config) use path::{Piece, check_literal, is_param_name, pieces};

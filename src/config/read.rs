@@ -224,6 +224,11 @@ impl<'a> Item<'a> {
         }
     }
 
+    /// The path of the file that the text names.
+    pub(super) fn file_path(&self) -> Option<PathBuf> {
+        Some(self.reader.folder.join(self.text()?))
+    }
+
     /// Whether this is a list.
     pub(super) fn is_list(&self) -> bool {
         matches!(self.content, Content::List(_))

@@ -32,7 +32,7 @@ impl Peer {
         PEER.try_with(Self::clone).unwrap_or_else(|_| {
             let nobody = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
             Self {
-                listener: Arc::new(Listener { address: nobody }),
+                listener: Arc::new(Listener::plain(nobody)),
                 address: nobody,
                 tls: false,
             }

@@ -12,10 +12,14 @@ pub(super) fn limits(item: Item<'_>) -> Option<Limits> {
     );
     let queue = section.size("queue");
     let write_stall = section.duration("write_stall");
+    let header_timeout = section.duration("header_timeout");
+    let max_header_bytes = section.size("max_header_bytes");
     Some(Limits {
         overload: overload?,
         queue: queue?,
         write_stall: write_stall?,
+        header_timeout: header_timeout?,
+        max_header_bytes: max_header_bytes?,
     })
 }
 

@@ -1,4 +1,4 @@
-//! `upstreams.*.tls`: the files are read and must be what they should be.
+//! `upstreams.*.tls` and what `listeners[].tls` shares with it: the files are read and must be what they should be.
 
 use rustls::RootCertStore;
 use rustls::crypto::ring;
@@ -47,7 +47,7 @@ pub(super) fn read(item: Item<'_>, https: Option<bool>) -> Option<UpstreamTls> {
     Some(tls)
 }
 
-fn authorities(item: &Item<'_>) -> Option<Vec<u8>> {
+pub(super) fn authorities(item: &Item<'_>) -> Option<Vec<u8>> {
     let (pem, chain) = certificates(item)?;
     let mut store = RootCertStore::empty();
     if chain
@@ -63,9 +63,9 @@ fn authorities(item: &Item<'_>) -> Option<Vec<u8>> {
     Some(pem)
 }
 
-type Chain = Vec<CertificateDer<'static>>;
+pub(super) type Chain = Vec<CertificateDer<'static>>;
 
-fn certificates(item: &Item<'_>) -> Option<(Vec<u8>, Chain)> {
+pub(super) fn certificates(item: &Item<'_>) -> Option<(Vec<u8>, Chain)> {
     let pem = item.file()?;
     let chain: Result<Chain, _> = CertificateDer::pem_slice_iter(&pem).collect();
     match chain {
@@ -80,7 +80,7 @@ fn certificates(item: &Item<'_>) -> Option<(Vec<u8>, Chain)> {
     }
 }
 
-fn private_key(item: &Item<'_>) -> Option<(String, PrivateKeyDer<'static>)> {
+pub(super) fn private_key(item: &Item<'_>) -> Option<(String, PrivateKeyDer<'static>)> {
     let pem = item.file()?;
     let key = PrivateKeyDer::from_pem_slice(&pem).ok();
     match (String::from_utf8(pem), key) {
@@ -95,7 +95,7 @@ fn private_key(item: &Item<'_>) -> Option<(String, PrivateKeyDer<'static>)> {
     }
 }
 
-fn pair(
+pub(super) fn pair(
     item: &Item<'_>,
     (certificate, chain): (Vec<u8>, Chain),
     (key, der): (String, PrivateKeyDer<'static>),

@@ -23,9 +23,20 @@ pub(in crate::config) static ROOT: Table = table(&[
 
 pub(in crate::config) static LISTENER: Table = table(&[
     key("address", Text, "IP:PORT; port 0 takes a free one.").needed("address: 0.0.0.0:8080"),
-    key("tls", Only(&["null"]), "Absent: plain HTTP.").or("null"),
-    key("proxy_protocol", Only(&["false"]), "PROXY protocol.").or("false"),
-    key("hosts", Only(&["[]"]), "Names served here; empty: any.").or("[]"),
+    key("tls", Section(&LISTENER_TLS), "null: plain HTTP/1.1, and HTTP/2 by prior knowledge.").or("null"),
+    key("proxy_protocol", Bool, "true: each connection begins with a PROXY header, v1 or v2, from one of client_address.trusted_proxies.").or("false"),
+    key("hosts", List(&Text), "Names served here, such as api.example or \"*.example\"; empty: any.").or("[]"),
+]);
+
+pub(in crate::config) static LISTENER_TLS: Table = table(&[
+    key("certificates", List(&Section(&LISTENER_CERTIFICATE)), "Chosen by the name that the client asks for (SNI); the first one is the fallback.").needed("certificates: [{certificate: tls.crt, key: tls.key}]"),
+    key("min_version", choice(&["1.2", "1.3"]), "Lowest version of TLS.").or("\"1.2\""),
+    key("client_ca", Text, "PEM file of authorities: clients must show a certificate of theirs.").or("null"),
+]);
+
+pub(in crate::config) static LISTENER_CERTIFICATE: Table = table(&[
+    key("certificate", Text, "PEM file of the chain, ours first.").needed("certificate: /etc/wellspring/tls.crt"),
+    key("key", Text, "PEM file of its private key, without password.").needed("key: /etc/wellspring/tls.key"),
 ]);
 
 pub(in crate::config) static CLIENT_ADDRESS: Table = table(&[
@@ -129,8 +140,8 @@ pub(in crate::config) static LIMITS: Table = table(&[
     key("overload", choice(&["stream", "status"]), "How a full gateway answers an EventSource: 200 with retry and a clean end, or 429 / 503.").or("stream"),
     key("queue", size(KIB, GIB), "Bytes that one slow client may be behind before it gets only the newest value.").or("256KiB"),
     key("write_stall", duration(SECOND, HOUR), "How long a client may take no bytes.").or("15s"),
-    later("header_timeout"),
-    later("max_header_bytes"),
+    key("header_timeout", duration(SECOND, HOUR), "How long a client may take for the head of a request, and for its TLS handshake.").or("10s"),
+    key("max_header_bytes", size(KIB, MIB), "Bytes of the head of a request.").or("32KiB"),
 ]);
 
 pub(in crate::config) static SHUTDOWN: Table = table(&[
