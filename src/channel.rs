@@ -16,6 +16,7 @@ mod subscription;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -107,6 +108,7 @@ pub struct Channel {
     shortcuts: Mutex<Shortcuts>,
     listeners: Mutex<Vec<Arc<dyn Listener>>>,
     version: watch::Sender<u64>,
+    retired: AtomicBool,
     demand: Demand,
 }
 
@@ -162,6 +164,7 @@ impl Channel {
             shortcuts: Mutex::default(),
             listeners: Mutex::default(),
             version: watch::Sender::new(0),
+            retired: AtomicBool::new(false),
             demand: Demand {
                 count: Mutex::new(Readers {
                     now: 0,
@@ -260,6 +263,12 @@ impl Channel {
         self.state.lock().log.restart();
     }
 
+    /// Nobody will write any more: its readers are told, and end.
+    pub fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
+        self.tell();
+    }
+
     /// When the source last confirmed what the channel has.
     pub fn confirmed_at(&self) -> Option<Instant> {
         self.state.lock().confirmed.map(|confirmed| confirmed.at)
@@ -278,6 +287,11 @@ impl Channel {
         // Encoding can take long: it happens without the lock, and once for all.
         let owed = self.state.lock().owed(cursor, &self.spec)?;
         Some(owed.encode(form, queue, &self.spec.shape, &self.shortcuts))
+    }
+
+    /// Whether nobody will write any more. Who listens is told when that begins.
+    pub fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Acquire)
     }
 
     /// Registers who wants to be told. Registering twice tells twice.

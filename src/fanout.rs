@@ -3,31 +3,40 @@
 //! A few plain threads (*shards*), each with its own epoll and its own connections. A connection is a socket, a cursor
 //! into its channel's log and two or three deadlines: tens of bytes. The discipline of the loop stands in `shard`.
 
+mod carrier;
 mod conn;
+mod end;
 mod inbox;
 mod owed;
 mod room;
 mod shard;
+mod socket;
 mod wheel;
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
+use tracing::error;
 
 use crate::channel::{Cursor, Form, Subscription};
+use end::Account;
 use inbox::{Command, Inbox};
 
-/// A stream that the edge has answered and hands over. The response head is not sent yet.
+pub use carrier::{Carrier, Shared};
+pub use end::{Closing, End, Ended, Reason};
+
+/// A stream that the edge has answered and hands over.
 #[derive(Debug)]
 pub struct NewStream {
-    /// Nonblocking; its bytes are plain.
-    pub socket: std::net::TcpStream,
-    /// The response head and the first bytes of the body: sent first, in one write with what is there to send.
+    /// The way to the client.
+    pub carrier: Carrier,
+    /// What goes first, in one write with what is there to send: the response head, which is not sent yet but over
+    /// HTTP/2, and the first bytes of the body.
     pub head: Vec<u8>,
-    /// HTTP/1.1 chunks, or a body that ends with the connection (HTTP/1.0, EDGE H4).
+    /// HTTP/1.1 chunks, or a body that ends with the connection (HTTP/1.0, EDGE H4). Says nothing over HTTP/2.
     pub chunked: bool,
     /// What it reads.
     pub subscription: Subscription,
@@ -39,8 +48,12 @@ pub struct NewStream {
     pub heartbeat: Duration,
     /// Before jitter.
     pub max_age: Duration,
+    /// When the client's token is valid no longer, on the wall's clock as tokens are (EDGE A6, O12).
+    pub expires: Option<SystemTime>,
     /// Given back when the stream ends.
     pub permit: Option<Permit>,
+    /// Told when the stream is over.
+    pub observer: Option<Box<dyn Ended>>,
 }
 
 /// Something that a stream holds while it lives; dropped at its end, however it ends.
@@ -85,9 +98,14 @@ impl Fanout {
 
     /// Takes a stream over.
     pub fn adopt(&self, stream: NewStream) {
+        let (carrier, arrival) = Arrival::new(stream, Open::new(self.open.clone()));
+        let (tcp, tls) = match carrier {
+            Carrier::Plain(tcp) => (tcp, None),
+            Carrier::Tls(tcp, tls) => (tcp, Some(tls)),
+            Carrier::Http2(..) => return error!("streams over HTTP/2 are not served yet"),
+        };
         let index = self.next.fetch_add(1, Ordering::Relaxed) % self.shards.len();
-        let open = Open::new(self.open.clone());
-        self.shards[index].send(Command::Adopt(Box::new(stream), open));
+        self.shards[index].send(Command::Adopt(tcp, tls, Box::new(arrival)));
     }
 
     /// How many streams are open: from the moment they are handed over, so that a drain waits for those under way too.
@@ -105,6 +123,50 @@ impl Fanout {
         // It cannot fail: the sender is ours.
         let _ = open.wait_for(|open| *open == 0).await;
     }
+}
+
+/// A stream on its way to who serves it.
+#[derive(Debug)]
+struct Arrival {
+    head: Vec<u8>,
+    chunked: bool,
+    cursor: Cursor,
+    form: Form,
+    heartbeat: Duration,
+    max_age: Duration,
+    held: Box<Held>,
+}
+
+impl Arrival {
+    fn new(stream: NewStream, open: Open) -> (Carrier, Self) {
+        let arrival = Self {
+            head: stream.head,
+            chunked: stream.chunked,
+            cursor: stream.cursor,
+            form: stream.form,
+            heartbeat: stream.heartbeat,
+            max_age: stream.max_age,
+            held: Box::new(Held {
+                account: Account::open(stream.observer),
+                expires: stream.expires,
+                _permit: stream.permit,
+                subscription: stream.subscription,
+                _open: open,
+            }),
+        };
+        (stream.carrier, arrival)
+    }
+}
+
+/// What a stream holds while it lives, given back in this order: who sees that no stream is open finds all ends told.
+#[derive(Debug)]
+struct Held {
+    account: Account,
+    expires: Option<SystemTime>,
+    _permit: Option<Permit>,
+    /// Counts as demand.
+    subscription: Subscription,
+    _open: Open,
 }
 
 /// Counts as an open stream until dropped.

@@ -77,6 +77,7 @@ impl Owed {
             frames = encode(pieces, form, shape);
         }
         Delivery {
+            events: frames.len() as u32,
             frame: (!frames.is_empty()).then(|| Frame::join(&frames)),
             cursor: Cursor::At(self.end),
         }

@@ -21,6 +21,8 @@ pub enum Cursor {
 pub struct Delivery {
     /// The bytes, or nothing (a resuming client that is current).
     pub frame: Option<Frame>,
+    /// How many events and notices that is.
+    pub events: u32,
     /// Where the reader stands when it has them.
     pub cursor: Cursor,
 }

@@ -15,6 +15,8 @@ use pingora::protocols::{
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::fanout::Carrier;
+
 /// A plain connection. Pingora's own kind buffers 64 KiB a connection, which a stream that leaves would drag along.
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -28,9 +30,9 @@ impl Connection {
         Self { tcp, digest }
     }
 
-    /// The socket, out of the runtime's hands.
-    pub(crate) fn into_socket(self) -> io::Result<std::net::TcpStream> {
-        self.tcp.into_std()
+    /// The connection, out of the runtime's hands.
+    pub(crate) fn into_carrier(self) -> io::Result<Carrier> {
+        Ok(Carrier::Plain(self.tcp.into_std()?))
     }
 }
 

@@ -8,12 +8,13 @@ use pingora::protocols::http::ServerSession;
 use pingora::proxy::Session;
 
 use super::conn::Connection;
+use crate::fanout::Carrier;
 
-/// Leaves a dummy behind and gives the client's socket. Nothing has been written to it.
+/// Leaves a dummy behind and gives the way to the client. Nothing has been written to it.
 ///
 /// After this the session must not be asked for its request any more. Bytes that the client sent behind its request are dropped:
 /// the connection carries nothing but the stream from now on.
-pub(super) async fn take_socket(session: &mut Session) -> io::Result<std::net::TcpStream> {
+pub(super) async fn take(session: &mut Session) -> io::Result<Carrier> {
     let dummy = ServerSession::new_http1(Box::new(Cursor::new(Vec::<u8>::new())));
     let taken = std::mem::replace(&mut *session.downstream_session, dummy);
     let ServerSession::H1(mut taken) = taken else {
@@ -30,5 +31,5 @@ pub(super) async fn take_socket(session: &mut Session) -> io::Result<std::net::T
     let connection = stream.into_any().downcast::<Connection>();
     connection
         .map_err(|_| io::Error::other("not a connection of ours"))?
-        .into_socket()
+        .into_carrier()
 }

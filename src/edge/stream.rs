@@ -13,7 +13,7 @@ use super::detach;
 use super::reply::{self, REQUEST_ID};
 use crate::channel::{Cursor, EventId, Form, Subscription};
 use crate::config::Stream;
-use crate::fanout::{Fanout, NewStream};
+use crate::fanout::{Carrier, Fanout, NewStream};
 use crate::sse;
 
 /// Bounds of `retry` in the prelude (EDGE L13), in milliseconds.
@@ -77,14 +77,16 @@ pub(super) async fn serve(
 ) {
     let chunked = session.req_header().version != Version::HTTP_10;
     let head = response_head(&headers(path_headers), chunked, request_id);
-    let socket = match detach::take_socket(session).await {
-        Ok(socket) => socket,
+    let carrier = match detach::take(session).await {
+        Ok(carrier) => carrier,
         // The client left between its request and now.
         Err(error) => return debug!(%error, "a stream could not be handed over"),
     };
-    tune(&socket, fanout.limits().write_stall);
+    if let Carrier::Plain(socket) | Carrier::Tls(socket, _) = &carrier {
+        tune(socket, fanout.limits().write_stall);
+    }
     fanout.adopt(NewStream {
-        socket,
+        carrier,
         head,
         chunked,
         subscription,
@@ -92,7 +94,9 @@ pub(super) async fn serve(
         form,
         heartbeat: stream.heartbeat,
         max_age: stream.max_stream_age,
+        expires: None,
         permit: None,
+        observer: None,
     });
 }
 

@@ -1,23 +1,28 @@
 //! One connection: what it is owed, and the write that never waits.
 
-use std::io::{self, IoSlice, Read, Write};
+use std::time::Duration;
 
-use bytes::{Buf, Bytes};
-use mio::net::TcpStream;
+use bytes::Bytes;
 
-use super::wheel::Tick;
-use super::{Open, Permit};
-use crate::channel::{Cursor, Delivery, Form, Subscription};
+use super::socket::{Gone, Outgoing, Socket};
+use super::wheel::{Tick, ticks};
+use super::{Arrival, Closing, Held, Reason};
+use crate::channel::{Cursor, Delivery, Form};
 use crate::sse::Frame;
+
+/// How long a client whose token has expired may take for the bytes on their way and its end: less than a second (EDGE A6).
+const EXPIRY: Duration = Duration::from_millis(800);
 
 /// A connection of a shard.
 #[derive(Debug)]
 pub(super) struct Conn {
-    pub(super) socket: TcpStream,
+    pub(super) socket: Socket,
     pub(super) cursor: Cursor,
     pub(super) form: Form,
     pub(super) chunked: bool,
     pub(super) life: Life,
+    /// What its client is told at the end, if we end it.
+    pub(super) closing: Closing,
     /// Index of its channel in the shard.
     pub(super) room: u32,
     /// Index in that channel's list.
@@ -26,12 +31,14 @@ pub(super) struct Conn {
     pub(super) timer: Tick,
     /// When it last took bytes, or began to be owed some.
     pub(super) written: Tick,
-    /// What the socket did not take.
+    /// How many events it was given.
+    events: u32,
+    /// How many bytes it took.
+    bytes: u64,
+    /// There is something that the socket did not take: this, or what the TLS session holds, or both.
     pub(super) unsent: Option<Box<Outgoing>>,
-    /// Counts as demand while it lives.
-    pub(super) _subscription: Subscription,
-    pub(super) _permit: Option<Permit>,
-    pub(super) _open: Open,
+    /// Not needed until the end.
+    pub(super) held: Box<Held>,
 }
 
 /// How far a connection is.
@@ -39,24 +46,39 @@ pub(super) struct Conn {
 pub(super) enum Life {
     /// It is given what happens, until this tick: its age, or the drain.
     Open { until: Tick },
-    /// Its last bytes are on their way, for as long as the client takes some.
-    Ending,
+    /// Its last bytes are on their way, for as long as the client takes some, and no longer than to this tick.
+    Ending { by: Tick },
     /// It has everything and our side is shut; the client's end is waited for until this tick.
     Shut { until: Tick },
 }
 
-/// Bytes to be sent in one write: shared ones, and what goes with them.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Outgoing {
-    pub(super) first: Bytes,
-    pub(super) then: Bytes,
-}
-
-/// The connection is over.
-#[derive(Debug)]
-pub(super) struct Gone;
-
 impl Conn {
+    /// A connection at `place` of `room`, to be ended at `until` for the reason of `closing`.
+    pub(super) fn new(
+        socket: Socket,
+        arrival: Arrival,
+        (room, place): (u32, u32),
+        (until, closing): (Tick, Closing),
+        now: Tick,
+    ) -> Self {
+        Self {
+            socket,
+            cursor: arrival.cursor,
+            form: arrival.form,
+            chunked: arrival.chunked,
+            life: Life::Open { until },
+            closing,
+            room,
+            place,
+            timer: Tick::MAX,
+            written: now,
+            events: 0,
+            bytes: 0,
+            unsent: None,
+            held: arrival.held,
+        }
+    }
+
     /// Whether the socket took everything so far.
     pub(super) fn is_free(&self) -> bool {
         self.unsent.is_none()
@@ -74,7 +96,28 @@ impl Conn {
             Life::Open { until } if self.is_free() => {
                 self.written.saturating_add(heartbeat).min(until)
             }
-            Life::Open { .. } | Life::Ending => self.written.saturating_add(write_stall),
+            Life::Open { .. } | Life::Ending { .. } => {
+                self.written.saturating_add(write_stall).min(self.cut())
+            }
+        }
+    }
+
+    /// When it is closed though it has not taken everything and may still be taking some.
+    pub(super) fn cut(&self) -> Tick {
+        match (self.life, self.closing) {
+            (Life::Open { until }, Closing::TokenExpired) => until.saturating_add(ticks(EXPIRY)),
+            (Life::Ending { by }, _) => by,
+            _ => Tick::MAX,
+        }
+    }
+
+    /// Ends it as soon as it is free.
+    pub(super) fn end_for(&mut self, closing: Closing, at: Tick) {
+        if let Life::Open { until } = &mut self.life
+            && at <= *until
+        {
+            *until = at;
+            self.closing = closing;
         }
     }
 
@@ -87,11 +130,17 @@ impl Conn {
         }
     }
 
+    /// Counts what it is owed as given. Returns the bytes of that.
+    pub(super) fn take(&mut self, delivery: &Delivery) -> Option<Bytes> {
+        self.cursor = delivery.cursor;
+        self.events = self.events.saturating_add(delivery.events);
+        delivery.frame.as_ref().map(|frame| self.framed(frame))
+    }
+
     /// Gives it what it is owed. Only when it is free.
     pub(super) fn give(&mut self, delivery: &Delivery, now: Tick) -> Result<(), Gone> {
-        self.cursor = delivery.cursor;
-        match &delivery.frame {
-            Some(frame) => self.send(self.framed(frame).into(), now),
+        match self.take(delivery) {
+            Some(bytes) => self.send(bytes.into(), now),
             None => Ok(()),
         }
     }
@@ -99,8 +148,8 @@ impl Conn {
     /// Writes bytes as they are. Only when it is free.
     pub(super) fn send(&mut self, mut bytes: Outgoing, now: Tick) -> Result<(), Gone> {
         self.written = now;
-        write(&mut self.socket, &mut bytes)?;
-        if !bytes.is_empty() {
+        self.bytes += self.socket.write(&mut bytes)?.taken as u64;
+        if !bytes.is_empty() || !self.socket.is_flushed() {
             self.unsent = Some(Box::new(bytes));
         }
         Ok(())
@@ -111,10 +160,12 @@ impl Conn {
         let Some(unsent) = &mut self.unsent else {
             return Ok(true);
         };
-        if write(&mut self.socket, unsent)? > 0 {
+        let written = self.socket.write(unsent)?;
+        self.bytes += written.taken as u64;
+        if written.moved {
             self.written = now;
         }
-        let done = unsent.is_empty();
+        let done = unsent.is_empty() && self.socket.is_flushed();
         if done {
             self.unsent = None;
         }
@@ -122,63 +173,23 @@ impl Conn {
     }
 
     /// Takes what the client sends, which means nothing, and notices when it leaves.
-    pub(super) fn drain_input(&mut self, scratch: &mut [u8]) -> Result<(), Gone> {
-        // A client that sends without end would keep the shard busy: it is not a reader of an event stream.
-        for _ in 0..16 {
-            match self.socket.read(scratch) {
-                Ok(0) => return Err(Gone),
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return Err(Gone),
-            }
-        }
-        Err(Gone)
-    }
-}
-
-impl Outgoing {
-    fn is_empty(&self) -> bool {
-        self.first.is_empty() && self.then.is_empty()
-    }
-
-    fn took(&mut self, count: usize) {
-        let of_first = count.min(self.first.len());
-        self.first.advance(of_first);
-        self.then.advance(count - of_first);
-    }
-}
-
-impl From<Bytes> for Outgoing {
-    fn from(first: Bytes) -> Self {
-        Self {
-            first,
-            then: Bytes::new(),
+    pub(super) fn drain_input(&mut self, scratch: &mut [u8], now: Tick) -> Result<(), Gone> {
+        self.socket.drain_input(scratch)?;
+        // Over TLS even that may have to be answered.
+        match self.is_free() && !self.socket.is_flushed() {
+            true => self.send(Outgoing::default(), now),
+            false => Ok(()),
         }
     }
-}
 
-/// Writes until the socket takes no more, and takes what it took off `bytes`. Returns how much that was.
-fn write(socket: &mut TcpStream, bytes: &mut Outgoing) -> Result<usize, Gone> {
-    let mut sent = 0;
-    while !bytes.is_empty() {
-        let written = match (bytes.first.is_empty(), bytes.then.is_empty()) {
-            (false, false) => {
-                socket.write_vectored(&[IoSlice::new(&bytes.first), IoSlice::new(&bytes.then)])
-            }
-            (false, true) => socket.write(&bytes.first),
-            (true, _) => socket.write(&bytes.then),
+    /// It is over, because of this if it did not have its end already.
+    pub(super) fn over(mut self, why: Reason) {
+        let reason = match self.life {
+            Life::Shut { .. } => Reason::Closed(self.closing),
+            Life::Open { .. } | Life::Ending { .. } => why,
         };
-        match written {
-            Ok(0) => return Err(Gone),
-            Ok(count) => {
-                bytes.took(count);
-                sent += count;
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => return Err(Gone),
-        }
+        self.held
+            .account
+            .close(reason, self.bytes, self.events.into());
     }
-    Ok(sent)
 }

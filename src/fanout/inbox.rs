@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use mio::{Registry, Token, Waker};
 use parking_lot::Mutex;
+use rustls::ServerConnection;
 use tracing::error;
 
-use super::{NewStream, Open};
+use super::Arrival;
 
 /// Under which a shard's poll reports that there is a note.
 pub(super) const WAKE: Token = Token(usize::MAX);
@@ -17,7 +18,11 @@ pub(super) const WAKE: Token = Token(usize::MAX);
 #[derive(Debug)]
 pub(super) enum Command {
     /// Take it over.
-    Adopt(Box<NewStream>, Open),
+    Adopt(
+        std::net::TcpStream,
+        Option<Box<ServerConnection>>,
+        Box<Arrival>,
+    ),
     /// End all streams, and those that come.
     Drain {
         window: Duration,

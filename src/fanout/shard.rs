@@ -15,26 +15,32 @@
 
 mod life;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use mio::{Events, Poll};
 use slab::Slab;
 use tracing::error;
 
-use super::Limits;
 use super::conn::Conn;
+use super::end::Reason;
 use super::inbox::{Command, Inbox, Notes, WAKE};
 use super::owed::{Deliver, Owed};
 use super::room::Rooms;
+use super::socket::Socket;
 use super::wheel::{Tick, Wheel, ticks};
+use super::{Closing, Limits};
 use crate::channel::Channel;
 use crate::sse::{self, Frame};
 
 /// How long newcomers may move in before everybody else has a turn.
 const ADOPTING: Duration = Duration::from_millis(20);
+
+/// How long a jump of the wall's clock may go unnoticed.
+const WALL: Duration = Duration::from_secs(1);
 
 /// Starts a shard. It lives until it is told to stop.
 pub(super) fn start(index: usize, limits: Limits) -> io::Result<Arc<Inbox>> {
@@ -56,6 +62,10 @@ struct Shard {
     rooms: Rooms,
     wheel: Wheel<(u32, Tick)>,
     now: Tick,
+    /// Connections whose token expires, the next first.
+    expiring: BTreeSet<(SystemTime, u32)>,
+    /// [`SystemTime::now`], but for tests.
+    wall: fn() -> SystemTime,
     heartbeat: Frame,
     /// Bounds of `retry` in the last event, in milliseconds.
     draining: Option<(u64, u64)>,
@@ -93,6 +103,8 @@ impl Shard {
             rooms: Rooms::default(),
             wheel: Wheel::new(Instant::now()),
             now: 0,
+            expiring: BTreeSet::new(),
+            wall: SystemTime::now,
             heartbeat: Frame::new(sse::HEARTBEAT),
             draining: None,
             deliver: Channel::deliver,
@@ -107,7 +119,7 @@ impl Shard {
         while next != Next::Stop {
             let timeout = match next {
                 Next::GoOn => Some(Duration::ZERO),
-                _ => self.wheel.timeout(Instant::now()),
+                _ => self.timeout(),
             };
             match self.poll.poll(&mut events, timeout) {
                 Ok(()) => {}
@@ -120,6 +132,17 @@ impl Shard {
             self.now = self.wheel.tick(Instant::now());
             next = self.turn(&events, &mut work);
         }
+        self.close_all();
+    }
+
+    /// How long nothing has to be done by itself.
+    fn timeout(&self) -> Option<Duration> {
+        let timer = self.wheel.timeout(Instant::now());
+        let expiry = self.expiring.first().map(|(expires, _)| {
+            let left = expires.duration_since((self.wall)());
+            left.unwrap_or_default().min(WALL)
+        });
+        timer.into_iter().chain(expiry).min()
     }
 
     /// One round of everything that is to be done.
@@ -139,7 +162,22 @@ impl Shard {
         for (at, tick) in work.due.drain(..) {
             self.caught_at(at, |shard| shard.timer(at, tick));
         }
+        self.expire();
         self.obey(work)
+    }
+
+    /// Ends the streams whose token is valid no longer.
+    fn expire(&mut self) {
+        if self.expiring.is_empty() {
+            return;
+        }
+        let wall = (self.wall)();
+        while let Some(&(expires, at)) = self.expiring.first()
+            && expires <= wall
+        {
+            self.expiring.pop_first();
+            self.caught_at(at, |shard| shard.end_for(at, Closing::TokenExpired));
+        }
     }
 
     /// Does what others ask, for as long as newcomers may take.
@@ -148,9 +186,10 @@ impl Shard {
         let mut owed = self.owed();
         while let Some(command) = work.notes.commands.pop_front() {
             match command {
-                Command::Adopt(stream, open) => {
+                Command::Adopt(tcp, tls, arrival) => {
                     let at = self.conns.vacant_key() as u32;
-                    self.caught_at(at, |shard| shard.adopt(*stream, open, &mut owed));
+                    let socket = Socket::new(tcp, tls);
+                    self.caught_at(at, |shard| shard.adopt(socket, *arrival, &mut owed));
                 }
                 Command::Drain { window, retry } => self.drain(window, retry),
                 Command::Stop => return Next::Stop,
@@ -177,7 +216,7 @@ impl Shard {
 
     /// Does `what` for one connection, which a panic ends.
     fn caught_at(&mut self, at: u32, what: impl FnOnce(&mut Self)) {
-        self.caught(what, |shard| shard.close(at, "panic"));
+        self.caught(what, |shard| shard.close(at, Reason::Error));
     }
 
     fn owed(&self) -> Owed {

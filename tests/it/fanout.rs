@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use wellspring::channel::{Channel, ChannelKey, Cursor, Form, History, Resume, Shape, Spec};
-use wellspring::fanout::{Fanout, Limits, NewStream};
+use wellspring::fanout::{Carrier, Fanout, Limits, NewStream};
 use wellspring::params::Params;
 use wellspring::sse::parser::{Item, Parser};
 use wellspring::value::{Significance, Value};
@@ -149,7 +149,7 @@ fn stream(channel: &Arc<Channel>) -> (NewStream, std::net::TcpStream) {
     let (socket, _) = listener.accept().expect("accepts");
     socket.set_nonblocking(true).expect("nonblocking");
     let stream = NewStream {
-        socket,
+        carrier: Carrier::Plain(socket),
         head: b"HTTP/1.1 200 OK\r\n\r\n".to_vec(),
         chunked: true,
         subscription: channel.subscribe(),
@@ -157,7 +157,9 @@ fn stream(channel: &Arc<Channel>) -> (NewStream, std::net::TcpStream) {
         form: Form::Value,
         heartbeat: Duration::from_secs(15),
         max_age: Duration::from_secs(3600),
+        expires: None,
         permit: None,
+        observer: None,
     };
     (stream, peer.expect("connects"))
 }

@@ -1,19 +1,18 @@
 //! What happens to streams: they are taken over, given what they are owed, kept alive, ended and closed.
 
-use std::net::Shutdown;
 use std::time::Duration;
 
 use bytes::Bytes;
+use mio::Token;
 use mio::event::Event;
-use mio::net::TcpStream;
-use mio::{Interest, Token};
-use tracing::{debug, error};
+use tracing::error;
 
 use super::Shard;
-use crate::fanout::conn::{Conn, Gone, Life, Outgoing};
+use crate::fanout::conn::{Conn, Life};
 use crate::fanout::owed::Owed;
+use crate::fanout::socket::{Gone, Outgoing, Socket};
 use crate::fanout::wheel::{Tick, ticks};
-use crate::fanout::{NewStream, Open};
+use crate::fanout::{Arrival, Closing, Reason};
 use crate::sse::{self, Frame};
 
 /// How long a client may take to close its end of a stream that it has all of.
@@ -27,6 +26,9 @@ impl Shard {
             return;
         };
         room.look();
+        if room.channel.is_retired() {
+            return self.retire(index);
+        }
         let mut blocked = Vec::new();
         let mut gone = Vec::new();
         for &at in &room.conns {
@@ -47,7 +49,7 @@ impl Shard {
             self.reschedule(at);
         }
         for at in gone {
-            self.caught_at(at, |shard| shard.close(at, "write"));
+            self.caught_at(at, |shard| shard.close(at, Reason::ClientLeft));
         }
     }
 
@@ -56,11 +58,11 @@ impl Shard {
         let Some(conn) = self.conns.get_mut(at as usize) else {
             return;
         };
-        if event.is_readable() && conn.drain_input(scratch).is_err()
+        if event.is_readable() && conn.drain_input(scratch, self.now).is_err()
             || event.is_read_closed()
             || event.is_error()
         {
-            return self.close(at, "left");
+            return self.close(at, Reason::ClientLeft);
         }
         if event.is_writable() && !conn.is_free() {
             self.flush(at);
@@ -70,7 +72,7 @@ impl Shard {
     /// Sends what is left over, and then what came since.
     fn flush(&mut self, at: u32) {
         match self.conns[at as usize].flush(self.now) {
-            Err(Gone) => self.close(at, "write"),
+            Err(Gone) => self.close(at, Reason::ClientLeft),
             Ok(false) => {}
             Ok(true) => self.freed(at),
         }
@@ -81,7 +83,7 @@ impl Shard {
         let mut owed = self.owed();
         let conn = &mut self.conns[at as usize];
         match conn.life {
-            Life::Ending => return self.shut(at),
+            Life::Ending { .. } => return self.shut(at),
             Life::Open { until } if self.now >= until => return self.end(at),
             Life::Open { .. } | Life::Shut { .. } => {}
         }
@@ -89,7 +91,7 @@ impl Shard {
         if let Some(delivery) = owed.to(conn.room, channel, conn.cursor, conn.form)
             && conn.give(delivery, self.now).is_err()
         {
-            return self.close(at, "write");
+            return self.close(at, Reason::ClientLeft);
         }
         self.reschedule(at);
     }
@@ -103,24 +105,28 @@ impl Shard {
         }
         conn.timer = Tick::MAX;
         let silent = self.now.saturating_sub(conn.written);
+        let ended = Reason::Closed(conn.closing);
         match conn.life {
-            Life::Shut { until } if self.now >= until => return self.close(at, "ended"),
+            Life::Shut { until } if self.now >= until => return self.close(at, ended),
             Life::Shut { .. } => {}
-            Life::Open { .. } | Life::Ending if !conn.is_free() => {
+            Life::Open { .. } | Life::Ending { .. } if !conn.is_free() => {
+                if self.now >= conn.cut() {
+                    return self.close(at, ended);
+                }
                 if silent >= self.write_stall {
                     // A socket says that it is writable when a good part of it is: it may have taken a little since.
                     self.flush(at);
                     return self.stalled(at);
                 }
             }
-            Life::Ending => return self.shut(at),
+            Life::Ending { .. } => return self.shut(at),
             Life::Open { until } if self.now >= until => return self.end(at),
             Life::Open { .. } => {
                 let heartbeat = jittered(self.rooms[conn.room].heartbeat, at);
                 if silent >= heartbeat {
                     let bytes = conn.framed(&self.heartbeat);
                     if conn.send(bytes.into(), self.now).is_err() {
-                        return self.close(at, "write");
+                        return self.close(at, Reason::ClientLeft);
                     }
                 }
             }
@@ -134,7 +140,7 @@ impl Shard {
             return;
         };
         if !conn.is_free() && self.now.saturating_sub(conn.written) >= self.write_stall {
-            return self.close(at, "stalled");
+            return self.close(at, Reason::Stalled);
         }
         self.reschedule(at);
     }
@@ -151,57 +157,43 @@ impl Shard {
         }
     }
 
-    pub(super) fn adopt(&mut self, stream: NewStream, open: Open, owed: &mut Owed) {
-        let mut socket = TcpStream::from_std(stream.socket);
+    pub(super) fn adopt(&mut self, mut socket: Socket, mut arrival: Arrival, owed: &mut Owed) {
         let entry = self.conns.vacant_entry();
-        let at = entry.key() as u32;
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        if let Err(error) = self
-            .poll
-            .registry()
-            .register(&mut socket, Token(entry.key()), interest)
-        {
+        let (key, at) = (entry.key(), entry.key() as u32);
+        if let Err(error) = socket.register(self.poll.registry(), Token(key)) {
             // The client sees a closed connection and tries again.
             return error!(%error, "a stream cannot be watched");
         }
-        let channel = stream.subscription.channel().clone();
+        let head = Bytes::from(std::mem::take(&mut arrival.head));
+        let channel = arrival.held.subscription.channel().clone();
         let (room, new) = self
             .rooms
-            .open(&channel, ticks(stream.heartbeat), &self.inbox);
+            .open(&channel, ticks(arrival.heartbeat), &self.inbox);
         if new {
             owed.forget(room);
         }
-        let age = match self.draining {
-            None => jittered(ticks(stream.max_age), fastrand::u32(..)),
-            Some(_) => 0,
+        let (age, closing) = match self.draining {
+            // Whoever retires it from here on leaves a note.
+            _ if channel.is_retired() => (0, Closing::Reload),
+            Some(_) => (0, Closing::Drain),
+            None => (
+                jittered(ticks(arrival.max_age), fastrand::u32(..)),
+                Closing::MaxAge,
+            ),
         };
-        let conn = entry.insert(Conn {
-            socket,
-            cursor: stream.cursor,
-            form: stream.form,
-            chunked: stream.chunked,
-            life: Life::Open {
-                until: self.now.saturating_add(age),
-            },
-            room,
-            place: self.rooms.enter(room, at),
-            timer: Tick::MAX,
-            written: self.now,
-            unsent: None,
-            _subscription: stream.subscription,
-            _permit: stream.permit,
-            _open: open,
-        });
-        // The head leaves at once (EDGE E15), with what is there to send; its bytes stay shared (EDGE B5).
-        let mut first = Outgoing::from(Bytes::from(stream.head));
-        if let Some(delivery) = owed.to(room, &channel, conn.cursor, conn.form) {
-            conn.cursor = delivery.cursor;
-            if let Some(frame) = &delivery.frame {
-                first.then = conn.framed(frame);
-            }
+        if let Some(expires) = arrival.held.expires {
+            self.expiring.insert((expires, at));
         }
-        if conn.send(first, self.now).is_err() {
-            return self.close(at, "write");
+        let until = (self.now.saturating_add(age), closing);
+        let place = (room, self.rooms.enter(room, at));
+        let conn = entry.insert(Conn::new(socket, arrival, place, until, self.now));
+        // The head leaves at once (EDGE E15), with what is there to send; its bytes stay shared (EDGE B5).
+        let mut first = Outgoing::from(head);
+        if let Some(delivery) = owed.to(room, &channel, conn.cursor, conn.form) {
+            first.then = conn.take(delivery).unwrap_or_default();
+        }
+        if conn.socket.open_input().is_err() || conn.send(first, self.now).is_err() {
+            return self.close(at, Reason::ClientLeft);
         }
         self.reschedule(at);
     }
@@ -217,10 +209,25 @@ impl Shard {
                 .now
                 .saturating_add((window * place as u64 / count) as Tick);
             // Who is ending already keeps the time for it.
-            if let Life::Open { until } = &mut self.conns[at as usize].life {
-                *until = turn.min(*until);
-            }
+            self.conns[at as usize].end_for(Closing::Drain, turn);
             self.reschedule(at);
+        }
+    }
+
+    /// Ends the connections of a room whose channel will say nothing any more.
+    fn retire(&mut self, index: u32) {
+        for at in self.rooms[index].conns.clone() {
+            self.caught_at(at, |shard| shard.end_for(at, Closing::Reload));
+        }
+    }
+
+    /// Ends a stream now, or as soon as it has taken what is on its way.
+    pub(super) fn end_for(&mut self, at: u32, closing: Closing) {
+        let conn = &mut self.conns[at as usize];
+        conn.end_for(closing, self.now);
+        match conn.takes_news() {
+            true => self.end(at),
+            false => self.reschedule(at),
         }
     }
 
@@ -231,20 +238,18 @@ impl Shard {
         let conn = &mut self.conns[at as usize];
         let channel = &self.rooms[conn.room].channel;
         let mut last = Outgoing::default();
-        if let Some(delivery) = owed.to(conn.room, channel, conn.cursor, conn.form)
-            && let Some(frame) = &delivery.frame
+        // A token that has expired gives no right to what came since.
+        if conn.closing != Closing::TokenExpired
+            && let Some(delivery) = owed.to(conn.room, channel, conn.cursor, conn.form)
         {
-            last.first = conn.framed(frame);
+            last.first = conn.take(delivery).unwrap_or_default();
         }
         let mut closing = Vec::new();
-        let reason = match self.draining {
-            None => "max-age",
-            Some((shortest, longest)) => {
-                let retry = Duration::from_millis(fastrand::u64(shortest..=longest));
-                sse::push_retry(&mut closing, retry);
-                "drain"
-            }
-        };
+        if let Some((shortest, longest)) = self.draining {
+            let retry = Duration::from_millis(fastrand::u64(shortest..=longest));
+            sse::push_retry(&mut closing, retry);
+        }
+        let reason = conn.closing.as_str();
         let data = format!(r#"{{"reason":"{reason}"}}"#);
         sse::push_event(&mut closing, Some("closing"), None, &data);
         if conn.chunked {
@@ -252,9 +257,9 @@ impl Shard {
             closing.extend_from_slice(sse::LAST_CHUNK);
         }
         last.then = closing.into();
-        conn.life = Life::Ending;
+        conn.life = Life::Ending { by: conn.cut() };
         if conn.send(last, self.now).is_err() {
-            return self.close(at, reason);
+            return self.close(at, Reason::ClientLeft);
         }
         if conn.is_free() {
             return self.shut(at);
@@ -265,12 +270,19 @@ impl Shard {
     /// Our side is done. Closing at once could destroy bytes that are under way; the client closes next.
     fn shut(&mut self, at: u32) {
         let conn = &mut self.conns[at as usize];
-        if conn.socket.shutdown(Shutdown::Write).is_err() {
-            return self.close(at, "ended");
+        conn.socket.say_last();
+        if conn.send(Outgoing::default(), self.now).is_err() {
+            return self.close(at, Reason::ClientLeft);
         }
-        conn.life = Life::Shut {
-            until: self.now.saturating_add(ticks(LINGER)),
-        };
+        if conn.is_free() {
+            let ended = Reason::Closed(conn.closing);
+            if conn.socket.shut().is_err() {
+                return self.close(at, ended);
+            }
+            conn.life = Life::Shut {
+                until: self.now.saturating_add(ticks(LINGER)),
+            };
+        }
         self.reschedule(at);
     }
 
@@ -278,23 +290,33 @@ impl Shard {
     pub(super) fn close_room(&mut self, index: u32) {
         let conns = self.rooms.get(index).map(|room| room.conns.clone());
         for at in conns.unwrap_or_default() {
-            self.caught_at(at, |shard| shard.close(at, "panic"));
+            self.caught_at(at, |shard| shard.close(at, Reason::Error));
         }
     }
 
-    pub(super) fn close(&mut self, at: u32, why: &'static str) {
+    pub(super) fn close(&mut self, at: u32, why: Reason) {
         let Some(mut conn) = self.conns.try_remove(at as usize) else {
             return;
         };
-        debug!(why, "stream closed");
-        // Dropping the socket takes it out of epoll too; this only says so.
-        let _ = self.poll.registry().deregister(&mut conn.socket);
+        conn.socket.deregister(self.poll.registry());
+        if let Some(expires) = conn.held.expires {
+            self.expiring.remove(&(expires, at));
+        }
         if let Some(moved) = self.rooms.leave(conn.room, conn.place) {
             self.conns[moved as usize].place = conn.place;
         }
         if self.conns.is_empty() {
             // A storm that is over gives its memory back.
             self.conns.shrink_to_fit();
+        }
+        conn.over(why);
+    }
+
+    /// The thread ends: whoever is left is closed, and whoever was to come.
+    pub(super) fn close_all(&mut self) {
+        let all: Vec<u32> = self.conns.iter().map(|(at, _)| at as u32).collect();
+        for at in all {
+            self.caught_at(at, |shard| shard.close(at, Reason::Stopped));
         }
     }
 }

@@ -10,7 +10,7 @@ use super::life::LINGER;
 use super::*;
 use crate::channel::{ChannelKey, Cursor, Delivery, Form, History, Spec};
 use crate::fanout::conn::Life;
-use crate::fanout::{NewStream, Open, Permit};
+use crate::fanout::{Arrival, Carrier, NewStream, Open, Permit};
 use crate::params::Params;
 use crate::sse::parser::{Item, Parser};
 use crate::value::Value;
@@ -95,7 +95,7 @@ impl Rig {
             .expect("small");
         socket.set_nonblocking(true).expect("nonblocking");
         let stream = NewStream {
-            socket,
+            carrier: Carrier::Plain(socket),
             head: b"HEAD\r\n\r\n".to_vec(),
             chunked: true,
             subscription: channel.subscribe(),
@@ -103,16 +103,22 @@ impl Rig {
             form: Form::Value,
             heartbeat: Duration::from_secs(20),
             max_age: Duration::from_secs(3600),
+            expires: None,
             permit: None,
+            observer: None,
         };
         (stream, peer)
     }
 
     fn hand_over(&self, stream: NewStream) {
         let open = Open::new(self.open.clone());
-        self.shard
-            .inbox
-            .send(Command::Adopt(Box::new(stream), open));
+        let (tcp, tls, arrival) = match Arrival::new(stream, open) {
+            (Carrier::Plain(tcp), arrival) => (tcp, None, arrival),
+            (Carrier::Tls(tcp, tls), arrival) => (tcp, Some(tls), arrival),
+            (Carrier::Http2(..), _) => panic!("no socket"),
+        };
+        let adopt = Command::Adopt(tcp, tls, Box::new(arrival));
+        self.shard.inbox.send(adopt);
     }
 
     /// A stream that is taken over at once.
@@ -257,9 +263,11 @@ fn an_end_with_much_to_send_is_whole() {
             take(&mut peer, &mut read);
             rig.events();
         }
-        rig.until(|rig| take(&mut peer, &mut read) || rig.shard.conns[0].life == Life::Ending);
+        rig.until(|rig| {
+            take(&mut peer, &mut read) || rig.shard.conns[0].life == Life::Ending { by: Tick::MAX }
+        });
         for _ in 0..3 {
-            assert_eq!(rig.shard.conns[0].life, Life::Ending);
+            assert_eq!(rig.shard.conns[0].life, Life::Ending { by: Tick::MAX });
             rig.after(LINGER * 2).turn();
             assert_eq!(rig.open(), 1, "cut while it reads");
             let had = read.len();
@@ -289,7 +297,7 @@ fn an_end_that_nobody_takes_stalls() {
     let _peer = rig.adopt(&channel);
     say(&channel, &big("a"));
     rig.shard.end(0);
-    assert_eq!(rig.shard.conns[0].life, Life::Ending);
+    assert_eq!(rig.shard.conns[0].life, Life::Ending { by: Tick::MAX });
     rig.after(STALL / 2).turn();
     assert_eq!(rig.open(), 1);
     rig.after(STALL).turn();
