@@ -8,6 +8,7 @@ pub mod accept;
 mod conn;
 mod cors;
 mod detach;
+mod front;
 mod negotiate;
 mod options;
 pub mod peer;
@@ -40,14 +41,12 @@ use crate::config::Config;
 use crate::fanout::Fanout;
 use crate::value::Value;
 use cors::Header;
+pub use front::{Settings, TlsError};
 use peer::Peer;
 use reply::Rejection;
 use route::{Router, Target};
 use upstream::PassThrough;
 use visit::Visit;
-
-/// How long an idle client connection is kept for its next request, in seconds.
-const KEEPALIVE: u64 = 75;
 
 /// Takes messages that clients publish.
 #[async_trait]
@@ -131,12 +130,13 @@ impl Edge {
     /// Answers, or says that the connection was handed over or which upstream answers.
     async fn serve(&self, session: &mut Session, ctx: &Context) -> pingora::Result<Served> {
         let live = &*ctx.live;
-        let raw = session
-            .as_http1()
-            .map(|http1| http1.get_headers_raw_bytes());
-        if let Some(why) = request::fault(session.req_header(), &raw.unwrap_or_default()) {
-            session.set_keepalive(None);
+        if let Some(why) = request::fault(session.req_header()) {
             return refuse(session, &Rejection::BadRequest(why), &ctx.request_id, &[]).await;
+        }
+        // Before anything that an answer could tell about this gateway (EDGE P23).
+        let host = request::host_name(session.req_header()).unwrap_or_default();
+        if !ctx.peer.listener.serves(host) {
+            return refuse(session, &Rejection::Misdirected, &ctx.request_id, &[]).await;
         }
         let path = session.req_header().uri.path().to_owned();
         // Before anything is looked up: what is matched here and what an upstream serves must be the same (EDGE P12).
@@ -233,10 +233,6 @@ impl ProxyHttp for Edge {
         ctx: &mut Context,
     ) -> pingora::Result<bool> {
         ctx.request_id = request::id(session.get_header_bytes(reply::REQUEST_ID));
-        // Pingora has decided whether the connection goes on after this request, but would wait for the next one for ever.
-        if session.get_keepalive().is_some() {
-            session.set_keepalive(Some(KEEPALIVE));
-        }
         match self.serve(session, ctx).await? {
             Served::Answered | Served::HandedOver => Ok(true),
             Served::Pass(passing) => {

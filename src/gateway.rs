@@ -26,7 +26,8 @@ use crate::channel::hub::OpenChannel;
 use crate::channel::{Channel, ChannelKey, Hub, Shape, Spec};
 use crate::config::{self, Config, RedisServer, Source, Start, Stream, Upstream};
 use crate::diff::ArrayKeys;
-use crate::edge::{self, Edge};
+use crate::edge::accept::{Door, House};
+use crate::edge::{self, Edge, Settings, TlsError};
 use crate::fanout::{self, Fanout};
 use crate::poller::gate::Gate;
 use crate::poller::schedule::{Bounds, Schedule};
@@ -43,6 +44,7 @@ use publish::Publisher;
 #[derive(Debug)]
 pub struct Gateway {
     addresses: Vec<SocketAddr>,
+    doors: Vec<Door>,
     fanout: Arc<Fanout>,
     proxy: ProxyHandle,
     requests: TaskTracker,
@@ -62,6 +64,9 @@ pub enum StartError {
         /// What the system said.
         error: io::Error,
     },
+    /// A listener cannot speak TLS.
+    #[error("{0}")]
+    Tls(#[from] TlsError),
     /// The system gives no threads or descriptors.
     #[error("{0}")]
     System(#[from] io::Error),
@@ -100,6 +105,12 @@ impl Gateway {
             .map(std::net::TcpListener::local_addr)
             .collect::<Result<_, _>>()?;
 
+        let settings: Vec<_> = config
+            .listeners
+            .iter()
+            .map(|listener| Settings::new(&config, listener))
+            .collect::<Result<_, _>>()?;
+
         let config = Arc::new(config);
         let pollers = CancellationToken::new();
         let sources = Arc::new(Sources::new(&config)?);
@@ -129,18 +140,20 @@ impl Gateway {
         let mut proxy = http_proxy(&Arc::new(conf), edge);
         proxy.server_options = Some(HttpServerOptions::default());
         let proxy = Arc::new(proxy);
-        for (socket, listener) in listeners.into_iter().zip(&config.listeners) {
-            tokio::spawn(edge::accept::serve(
-                socket,
-                Arc::new(listener.clone()),
-                proxy.clone(),
-                stopped.clone(),
-                requests.clone(),
-            ));
-        }
+        let house = House {
+            proxy: proxy.clone(),
+            stop: stopped,
+            requests: requests.clone(),
+        };
+        let doors = listeners
+            .into_iter()
+            .zip(settings)
+            .map(|(socket, settings)| Door::open(socket, settings, house.clone()))
+            .collect::<Result<_, _>>()?;
         open_always(&config, &hub);
         Ok(Self {
             addresses,
+            doors,
             fanout,
             proxy: ProxyHandle(proxy),
             requests,
@@ -164,6 +177,7 @@ impl Gateway {
     /// polling ends (EDGE L14). At once when there is nothing to end.
     pub async fn stop(self) {
         self.stop.send_replace(true);
+        drop(self.doors);
         self.proxy.0.http_cleanup().await;
         let window = self.shutdown.drain;
         let streams = self.fanout.open();

@@ -111,8 +111,8 @@ pub(super) fn parse(
 
 fn root(item: Item<'_>) -> Option<Config> {
     let section = item.section(&keys::ROOT)?;
-    let listeners = listener::all(&section.get("listeners"));
     let client_address = client_address::read(section.get("client_address"));
+    let listeners = listener::all(&section.get("listeners"), client_address.as_ref());
     let upstreams = Named::read("upstreams", &section.get("upstreams"), upstream::read);
     let redis = Named::read("redis", &section.get("redis"), redis::server);
     let cors = cors::read(section.get("cors"));

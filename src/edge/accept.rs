@@ -1,29 +1,36 @@
-//! Listening sockets: bound before anything starts, accepting until told to stop.
+//! Doors: listening sockets, bound before anything starts, that can be changed and closed while they stand open.
+//!
+//! A door never takes the last descriptors: what is open, and what we open ourselves, goes on when clients take all there are
+//! (EDGE Q13).
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use pingora::apps::ServerApp;
+use arc_swap::ArcSwap;
 use pingora::proxy::HttpProxy;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::Edge;
-use super::conn::Connection;
-use super::peer::Peer;
-use crate::config::Listener;
+use super::front::{self, Guest, Settings};
 
 /// Connections that wait to be accepted; the kernel may keep fewer.
 const BACKLOG: i32 = 4096;
 
 /// How long to wait when no connection can be accepted, such as for want of descriptors (EDGE Q13).
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// Descriptors that connections of clients are not given: for upstreams, Redis, files and the admin listener.
+const RESERVE: u64 = 256;
 
 /// Binds `address`; port 0 takes a free one.
 pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
@@ -40,44 +47,183 @@ pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-/// Accepts until `stop` turns true; each connection is a task in `requests`.
-pub async fn serve(
+/// What stands behind every door.
+#[derive(Clone)]
+pub struct House {
+    /// Serves the requests.
+    pub proxy: Arc<HttpProxy<Edge>>,
+    /// Turns true when the process ends: doors close, connections end with the request that they serve.
+    pub stop: watch::Receiver<bool>,
+    /// Each connection is one of these tasks.
+    pub requests: TaskTracker,
+}
+
+/// An open listening socket. It closes when this is dropped; connections that came by it go on.
+#[derive(Debug)]
+pub struct Door {
+    shared: Arc<Shared>,
     socket: std::net::TcpListener,
-    listener: Arc<Listener>,
-    proxy: Arc<HttpProxy<Edge>>,
-    mut stop: watch::Receiver<bool>,
-    requests: TaskTracker,
-) -> io::Result<()> {
-    let socket = TcpListener::from_std(socket)?;
-    let shutdown = stop.clone();
+    _open: DropGuard,
+}
+
+/// What a door and the connections that came by it have in common.
+#[derive(Debug)]
+pub(super) struct Shared {
+    settings: ArcSwap<Settings>,
+    http1: AtomicUsize,
+    http2: AtomicUsize,
+}
+
+impl Door {
+    /// Accepts from now on, in tasks of the runtime that this is called in.
+    pub fn open(
+        socket: std::net::TcpListener,
+        settings: Settings,
+        house: House,
+    ) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            settings: ArcSwap::from_pointee(settings),
+            http1: AtomicUsize::new(0),
+            http2: AtomicUsize::new(0),
+        });
+        let closed = CancellationToken::new();
+        let listener = TcpListener::from_std(socket.try_clone()?)?;
+        tokio::spawn(closed.clone().run_until_cancelled_owned(accept(
+            listener,
+            shared.clone(),
+            house,
+        )));
+        tokio::spawn(
+            closed
+                .clone()
+                .run_until_cancelled_owned(front::watch_files(shared.clone())),
+        );
+        Ok(Self {
+            shared,
+            socket,
+            _open: closed.drop_guard(),
+        })
+    }
+
+    /// New connections are taken by `settings`, and new requests of old ones by their `hosts`.
+    pub fn change(&self, settings: Settings) {
+        self.shared.settings.store(Arc::new(settings));
+    }
+
+    /// Stops accepting. Connections that came by it go on.
+    pub fn close(self) {}
+
+    /// The listening socket once more, for a successor process.
+    pub fn socket(&self) -> io::Result<std::net::TcpListener> {
+        self.socket.try_clone()
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// Connections that are open, over HTTP/1.1 and over HTTP/2; those of streams too.
+    pub fn connections(&self) -> (usize, usize) {
+        let Shared { http1, http2, .. } = &*self.shared;
+        (http1.load(Ordering::Relaxed), http2.load(Ordering::Relaxed))
+    }
+}
+
+impl Shared {
+    /// By what connections are taken now.
+    pub(super) fn settings(&self) -> Arc<Settings> {
+        self.settings.load_full()
+    }
+}
+
+/// Counts as an open connection of its door until dropped.
+#[derive(Debug)]
+pub(super) struct Open {
+    shared: Arc<Shared>,
+    http2: AtomicBool,
+}
+
+impl Open {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        shared.http1.fetch_add(1, Ordering::Relaxed);
+        Self {
+            shared,
+            http2: AtomicBool::new(false),
+        }
+    }
+
+    /// It turned out to be HTTP/2.
+    pub(super) fn is_http2(&self) {
+        if !self.http2.swap(true, Ordering::Relaxed) {
+            self.shared.http1.fetch_sub(1, Ordering::Relaxed);
+            self.shared.http2.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let count = match self.http2.get_mut() {
+            true => &self.shared.http2,
+            false => &self.shared.http1,
+        };
+        count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Accepts until the process stops, or whoever runs this stops it.
+async fn accept(listener: TcpListener, shared: Arc<Shared>, house: House) {
+    let mut stop = house.stop.clone();
     loop {
         let accepted = tokio::select! {
-            accepted = socket.accept() => accepted,
-            _ = stop.wait_for(|stop| *stop) => return Ok(()),
+            accepted = listener.accept() => accepted,
+            _ = stop.wait_for(|stop| *stop) => return,
         };
         match accepted {
             Ok((tcp, address)) => {
+                let descriptor = tcp.as_raw_fd();
                 // Without it small events wait for acknowledgements of the ones before.
                 if let Err(error) = tcp.set_nodelay(true) {
                     debug!(%error, "a connection was gone before it was served");
                     continue;
                 }
-                let (proxy, shutdown) = (proxy.clone(), shutdown.clone());
-                let peer = Peer {
-                    listener: listener.clone(),
-                    address,
-                    tls: false,
-                };
-                requests.spawn(peer.scope(async move {
-                    proxy
-                        .process_new(Box::new(Connection::new(tcp)), &shutdown)
-                        .await;
-                }));
+                front::welcome(Guest::new(shared.clone(), house.clone(), address), tcp);
+                if is_scarce(descriptor) {
+                    tokio::select! {
+                        () = plenty(&listener) => {}
+                        _ = stop.wait_for(|stop| *stop) => return,
+                    }
+                }
             }
             Err(error) => {
                 warn!(%error, "no connection can be accepted for the moment");
                 sleep(PAUSE).await;
             }
+        }
+    }
+}
+
+/// Whether this descriptor is one of the last. The system always gives the lowest that is free, so its number says how many
+/// are taken, whoever took them.
+fn is_scarce(descriptor: RawFd) -> bool {
+    use nix::sys::resource::{Resource, getrlimit};
+    let Ok((limit, _)) = getrlimit(Resource::RLIMIT_NOFILE) else {
+        return false;
+    };
+    let reserve = RESERVE.min(limit / 4);
+    u64::try_from(descriptor).is_ok_and(|descriptor| descriptor >= limit - reserve)
+}
+
+/// Waits until descriptors are free again.
+async fn plenty(listener: &TcpListener) {
+    warn!("almost all descriptors are taken: new connections wait");
+    loop {
+        sleep(PAUSE).await;
+        // The lowest that is free, for a moment.
+        let probe = listener.as_fd().try_clone_to_owned();
+        if probe.is_ok_and(|probe| !is_scarce(probe.as_raw_fd())) {
+            return info!("descriptors are free again: new connections are accepted");
         }
     }
 }
@@ -90,5 +236,13 @@ pub async fn finish(requests: &TaskTracker, limit: Duration) {
             left = requests.len(),
             "requests were cut at the end of the drain window"
         );
+    }
+}
+
+impl std::fmt::Debug for House {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("House")
+            .field("requests", &self.requests.len())
+            .finish_non_exhaustive()
     }
 }

@@ -1,12 +1,16 @@
-//! A client connection as Pingora sees it: unbuffered, and given back whole when a stream takes it over.
+//! A client connection as Pingora sees it: plain or encrypted, unbuffered, and given back whole when a stream takes it over.
+//!
+//! Of an HTTP/1 connection it shows one request at a time: bytes behind a request are held until that one is answered, so
+//! whatever Pingora makes of a body, it cannot take the begin of the next request for a part of it (EDGE P4).
 
 use std::io;
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use async_trait::async_trait;
+use bytes::BytesMut;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
@@ -14,26 +18,133 @@ use pingora::protocols::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+use tokio_util::io::poll_read_buf;
 
+use super::front::{Body, Meter};
 use crate::fanout::Carrier;
 
-/// A plain connection. Pingora's own kind buffers 64 KiB a connection, which a stream that leaves would drag along.
+/// Bytes that a client may send ahead while its request is served.
+const AHEAD: usize = 8 * 1024;
+
+/// A connection. Pingora's own kind buffers 64 KiB a connection, which a stream that leaves would drag along.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    tcp: TcpStream,
+    io: Io,
     digest: Arc<SocketDigest>,
+    /// Received and not shown yet.
+    held: BytesMut,
+    /// What is still to be shown of the request that is being served.
+    body: Body,
+    /// The request asks for another protocol, and has no answer yet.
+    upgrade: bool,
+    /// Watches the frames of an HTTP/2 connection.
+    meter: Option<Box<Meter>>,
+}
+
+#[derive(Debug)]
+enum Io {
+    Plain(TcpStream),
+    /// Large; a plain connection is not to pay for it.
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl Connection {
-    pub(crate) fn new(tcp: TcpStream) -> Self {
-        let digest = Arc::new(SocketDigest::from_raw_fd(tcp.as_raw_fd()));
-        Self { tcp, digest }
+    pub(crate) fn plain(tcp: TcpStream) -> Box<Self> {
+        Self::new(SocketDigest::from_raw_fd(tcp.as_raw_fd()), Io::Plain(tcp))
     }
 
-    /// The connection, out of the runtime's hands.
-    pub(crate) fn into_carrier(self) -> io::Result<Carrier> {
-        Ok(Carrier::Plain(self.tcp.into_std()?))
+    pub(crate) fn tls(stream: Box<TlsStream<TcpStream>>) -> Box<Self> {
+        let digest = SocketDigest::from_raw_fd(stream.get_ref().0.as_raw_fd());
+        Self::new(digest, Io::Tls(stream))
     }
+
+    fn new(digest: SocketDigest, io: Io) -> Box<Self> {
+        Box::new(Self {
+            io,
+            digest: Arc::new(digest),
+            held: BytesMut::new(),
+            body: Body::Done,
+            upgrade: false,
+            meter: None,
+        })
+    }
+
+    /// What has come and is not shown yet.
+    pub(super) fn held(&mut self) -> &mut BytesMut {
+        &mut self.held
+    }
+
+    /// Waits for more of it. 0: the client has closed its side.
+    pub(super) async fn fill(&mut self, room: usize) -> io::Result<usize> {
+        self.held.reserve(room);
+        std::future::poll_fn(|cx| poll_read_buf(Pin::new(&mut self.io), cx, &mut self.held)).await
+    }
+
+    /// Shows the body of one request from here on.
+    pub(super) fn begin(&mut self, body: Body, upgrade: bool) {
+        self.body = body;
+        self.upgrade = upgrade;
+    }
+
+    /// Whether all of the request has been taken.
+    pub(super) fn is_done(&self) -> bool {
+        self.body == Body::Done
+    }
+
+    /// Shows everything, under the eye of `meter`.
+    pub(super) fn begin_http2(&mut self, meter: Box<Meter>) {
+        self.body = Body::Open;
+        self.meter = Some(meter);
+    }
+
+    /// The connection, out of the runtime's hands. Bytes that are held are dropped.
+    pub(crate) fn into_carrier(self) -> io::Result<Carrier> {
+        match self.io {
+            Io::Plain(tcp) => Ok(Carrier::Plain(tcp.into_std()?)),
+            Io::Tls(stream) => {
+                let (tcp, session) = stream.into_inner();
+                Ok(Carrier::Tls(tcp.into_std()?, Box::new(session)))
+            }
+        }
+    }
+
+    /// While a request is served that is all here: the client may send ahead, and it may leave.
+    fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.held.len() < AHEAD {
+            self.held.reserve(512);
+            if ready!(poll_read_buf(Pin::new(&mut self.io), cx, &mut self.held))? == 0 {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        // The rest waits in the kernel.
+        Poll::Pending
+    }
+
+    fn poll_held(&mut self, buf: &mut ReadBuf<'_>) -> io::Result<()> {
+        let most = self.held.len().min(buf.remaining());
+        let taken = advance(&mut self.body, &self.held[..most])?;
+        buf.put_slice(&self.held.split_to(taken));
+        if self.held.is_empty() {
+            self.held = BytesMut::new();
+        }
+        Ok(())
+    }
+
+    /// Another protocol begins with the answer that says so (RFC 9110 §15.2.2; EDGE P7).
+    fn answer(&mut self, bytes: &[u8]) {
+        if self.upgrade && !bytes.starts_with(b"HTTP/1.1 100 ") {
+            self.upgrade = false;
+            if bytes.starts_with(b"HTTP/1.1 101 ") {
+                self.body = Body::Open;
+            }
+        }
+    }
+}
+
+fn advance(body: &mut Body, bytes: &[u8]) -> io::Result<usize> {
+    body.advance(bytes)
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "malformed chunks"))
 }
 
 impl AsyncRead for Connection {
@@ -42,7 +153,26 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_read(cx, buf)
+        let this = &mut *self;
+        if this.body == Body::Done {
+            return this.poll_ahead(cx);
+        }
+        if this.meter.as_ref().is_some_and(|meter| meter.is_over()) {
+            return Poll::Pending;
+        }
+        let before = buf.filled().len();
+        if this.held.is_empty() {
+            ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
+            let taken = advance(&mut this.body, &buf.filled()[before..])?;
+            this.held.extend_from_slice(&buf.filled()[before + taken..]);
+            buf.set_filled(before + taken);
+        } else {
+            this.poll_held(buf)?;
+        }
+        if let Some(meter) = &mut this.meter {
+            meter.watch(&buf.filled()[before..]);
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -52,7 +182,8 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write(cx, buf)
+        self.answer(buf);
+        Pin::new(&mut self.io).poll_write(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -60,7 +191,10 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs)
+        if let Some(first) = bufs.first() {
+            self.answer(first);
+        }
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -68,11 +202,62 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(cx)
+        Pin::new(&mut self.io).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_shutdown(cx)
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+impl AsyncRead for Io {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_write(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
     }
 }
 
@@ -80,13 +265,16 @@ impl AsyncWrite for Connection {
 impl Shutdown for Connection {
     async fn shutdown(&mut self) {
         // The client may be gone already; there is nobody to tell.
-        let _ = AsyncWriteExt::shutdown(&mut self.tcp).await;
+        let _ = AsyncWriteExt::shutdown(&mut self.io).await;
     }
 }
 
 impl UniqueID for Connection {
     fn id(&self) -> UniqueIDType {
-        self.tcp.as_raw_fd()
+        match &self.io {
+            Io::Plain(tcp) => tcp.as_raw_fd(),
+            Io::Tls(stream) => stream.get_ref().0.as_raw_fd(),
+        }
     }
 }
 

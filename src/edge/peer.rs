@@ -3,38 +3,59 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use super::accept::{Open, Shared};
 use crate::config::Listener;
 
 tokio::task_local! {
     /// Whoever serves a connection says whose it is: Pingora makes its context before it shows a request.
-    static PEER: Peer;
+    static ORIGIN: Origin;
 }
 
-/// The other end of a connection.
+/// The other end of a connection, for one request.
 #[derive(Clone, Debug)]
 pub struct Peer {
-    /// By which door it came.
+    /// By which door it came, as the file describes it now.
     pub listener: Arc<Listener>,
     /// The socket's other end; behind a proxy that speaks the PROXY protocol, what that says.
     pub address: SocketAddr,
     /// Whether the connection is encrypted.
     pub tls: bool,
+    /// The connection counts as open while somebody has this.
+    pub(super) open: Option<Arc<Open>>,
+}
+
+/// The other end of a connection, for as long as it lasts.
+#[derive(Clone, Debug)]
+pub(super) struct Origin {
+    pub(super) door: Arc<Shared>,
+    pub(super) open: Arc<Open>,
+    pub(super) address: SocketAddr,
+    pub(super) tls: bool,
+}
+
+impl Origin {
+    /// Runs `serve`, all of whose requests come from here.
+    pub(super) async fn scope<F: Future>(self, serve: F) -> F::Output {
+        ORIGIN.scope(self, serve).await
+    }
 }
 
 impl Peer {
-    /// Runs `serve`, all of whose requests are this peer's.
-    pub async fn scope<F: Future>(self, serve: F) -> F::Output {
-        PEER.scope(self, serve).await
-    }
-
-    /// Whose connection is being served. Outside of [`Peer::scope`], nobody's: an unspecified address.
+    /// Whose connection is being served. Outside of that, nobody's: an unspecified address.
     pub fn current() -> Self {
-        PEER.try_with(Self::clone).unwrap_or_else(|_| {
+        let peer = |origin: &Origin| Self {
+            listener: origin.door.settings().listener.clone(),
+            address: origin.address,
+            tls: origin.tls,
+            open: Some(origin.open.clone()),
+        };
+        ORIGIN.try_with(peer).unwrap_or_else(|_| {
             let nobody = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
             Self {
                 listener: Arc::new(Listener::plain(nobody)),
                 address: nobody,
                 tls: false,
+                open: None,
             }
         })
     }

@@ -1,6 +1,7 @@
 //! The only place that turns a refusal into a response (RFC 9457; EDGE §14).
 
-use std::time::Duration;
+use std::fmt::Write as _;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::header::{
@@ -20,6 +21,18 @@ pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 pub(super) enum Rejection {
     /// The request cannot be read in one way only.
     BadRequest(&'static str),
+    /// The request line is longer than any request needs.
+    UriTooLong,
+    /// The head is longer, or has more lines, than any request needs.
+    HeadTooLarge,
+    /// The head did not come in time.
+    HeadTimeout,
+    /// A version of HTTP that is not spoken here.
+    VersionNotSupported,
+    /// A transfer coding that is not understood here.
+    CodingNotSupported,
+    /// The host is none of those that the listener serves.
+    Misdirected,
     /// Nothing is served here.
     NotFound,
     /// A stream serves such paths, but its pattern refuses a parameter.
@@ -57,8 +70,14 @@ pub(super) enum Rejection {
 }
 
 impl Rejection {
-    fn status(&self) -> StatusCode {
+    pub(super) fn status(&self) -> StatusCode {
         match self {
+            Self::UriTooLong => StatusCode::URI_TOO_LONG,
+            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::HeadTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::VersionNotSupported => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+            Self::CodingNotSupported => StatusCode::NOT_IMPLEMENTED,
+            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::NotFound | Self::BadParameter | Self::Gone => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
@@ -78,6 +97,12 @@ impl Rejection {
     fn detail(&self) -> String {
         match self {
             Self::BadRequest(why) => (*why).into(),
+            Self::UriTooLong => "The request line is too long.".into(),
+            Self::HeadTooLarge => "The head of the request is too large.".into(),
+            Self::HeadTimeout => "The head of the request took too long.".into(),
+            Self::VersionNotSupported => "HTTP/1.1, HTTP/1.0 and HTTP/2 are spoken here.".into(),
+            Self::CodingNotSupported => "The only transfer coding here is chunked.".into(),
+            Self::Misdirected => "This host is not served here.".into(),
             Self::NotFound => "Nothing is served at this path.".into(),
             Self::BadParameter => "A part of this path is not what the stream there takes.".into(),
             Self::Gone => "The resource does not exist.".into(),
@@ -114,10 +139,49 @@ pub(super) async fn reject(
     request_id: &str,
     headers: &[Header],
 ) -> pingora::Result<()> {
+    let (mut own, problem) = problem(rejection, request_id);
+    own.extend_from_slice(headers);
+    respond(
+        session,
+        rejection.status(),
+        &own,
+        Some(problem.into()),
+        request_id,
+    )
+    .await
+}
+
+/// The same as bytes of HTTP/1.1, for a request that has no session; its connection ends with it.
+pub(super) fn to_http1(rejection: &Rejection, request_id: &str, head_only: bool) -> Vec<u8> {
+    let (headers, problem) = problem(rejection, request_id);
+    let status = rejection.status();
+    let mut head = format!("HTTP/1.1 {} {}\r\n", status.as_u16(), title(status));
+    for (name, value) in &headers {
+        // They are ours: visible ASCII.
+        let _ = write!(head, "{name}: {}\r\n", value.to_str().unwrap_or_default());
+    }
+    let (date, length) = (httpdate::fmt_http_date(SystemTime::now()), problem.len());
+    let _ = write!(
+        head,
+        "{X_CONTENT_TYPE_OPTIONS}: nosniff\r\n{REQUEST_ID}: {request_id}\r\ndate: {date}\r\n\
+         content-length: {length}\r\nconnection: close\r\n\r\n"
+    );
+    if !head_only {
+        head.push_str(&problem);
+    }
+    head.into_bytes()
+}
+
+fn title(status: StatusCode) -> &'static str {
+    status.canonical_reason().unwrap_or("Error")
+}
+
+/// The headers that say what the body is and when to come back, and the body.
+fn problem(rejection: &Rejection, request_id: &str) -> (Vec<Header>, String) {
     let status = rejection.status();
     let problem = serde_json::json!({
         "type": "about:blank",
-        "title": status.canonical_reason().unwrap_or("Error"),
+        "title": title(status),
         "status": status.as_u16(),
         "detail": rejection.detail(),
         "instance": request_id,
@@ -148,15 +212,7 @@ pub(super) async fn reject(
             HeaderValue::from_static(r#""channels";r=0;t=5"#),
         ));
     }
-    own.extend_from_slice(headers);
-    respond(
-        session,
-        status,
-        &own,
-        Some(problem.to_string().into()),
-        request_id,
-    )
-    .await
+    (own, problem.to_string())
 }
 
 /// Answers with a body, or without one. `HEAD` gets the headers alone, with the body's length.

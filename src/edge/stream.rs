@@ -10,6 +10,7 @@ use tracing::debug;
 
 use super::cors::Header;
 use super::detach;
+use super::peer::Peer;
 use super::reply::{self, REQUEST_ID};
 use crate::channel::{Cursor, EventId, Form, Subscription};
 use crate::config::Stream;
@@ -95,7 +96,8 @@ pub(super) async fn serve(
         heartbeat: stream.heartbeat,
         max_age: stream.max_stream_age,
         expires: None,
-        permit: None,
+        // The connection counts as open as long as the stream lives.
+        permit: Some(Box::new(Peer::current().open)),
         observer: None,
     });
 }

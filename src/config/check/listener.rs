@@ -4,19 +4,28 @@ use std::net::SocketAddr;
 
 use super::super::field::HostPattern;
 use super::super::read::Item;
-use super::super::{PemFile, PemKey, ServerCertificate, ServerTls, TlsVersion};
+use super::super::{ClientAddress, PemFile, PemKey, ServerCertificate, ServerTls, TlsVersion};
 use super::{Listener, keys, tls};
 
-pub(super) fn all(item: &Item<'_>) -> Option<Vec<Listener>> {
+/// `believed`: as far as it is known, who may send PROXY headers.
+pub(super) fn all(item: &Item<'_>, believed: Option<&ClientAddress>) -> Option<Vec<Listener>> {
     let items = item.list()?;
     if items.is_empty() {
         item.problem("no listener (write listeners: [{address: \"0.0.0.0:8080\"}])");
     }
     let mut taken: Vec<SocketAddr> = Vec::new();
-    super::all(items.into_iter().map(|item| listener(item, &mut taken)))
+    super::all(
+        items
+            .into_iter()
+            .map(|item| listener(item, believed, &mut taken)),
+    )
 }
 
-fn listener(item: Item<'_>, taken: &mut Vec<SocketAddr>) -> Option<Listener> {
+fn listener(
+    item: Item<'_>,
+    believed: Option<&ClientAddress>,
+    taken: &mut Vec<SocketAddr>,
+) -> Option<Listener> {
     let section = item.section(&keys::LISTENER)?;
     let address = section.get("address");
     let parsed = address.parsed("write 0.0.0.0:8080, [::]:8080 or 127.0.0.1:8080", |text| {
@@ -25,6 +34,12 @@ fn listener(item: Item<'_>, taken: &mut Vec<SocketAddr>) -> Option<Listener> {
     });
     let tls = section.get("tls").or_null(server_tls);
     let proxy_protocol = section.bool("proxy_protocol");
+    let nobody = believed.is_some_and(|address| address.trusted_proxies.is_empty());
+    if proxy_protocol == Some(true) && nobody {
+        section.get("proxy_protocol").problem(
+            "nobody may send PROXY headers (write client_address: {trusted_proxies: [10.0.0.0/8]}, or false)",
+        );
+    }
     let hosts = section
         .get("hosts")
         .list()

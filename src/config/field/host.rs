@@ -25,9 +25,7 @@ impl HostPattern {
             None => (false, text),
         };
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-        let is_label = |label: &str| {
-            (1..=63).contains(&label.len()) && label.bytes().all(fits)
-        };
+        let is_label = |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(fits);
         if name.len() > 253 || !name.split('.').all(is_label) {
             return Err("is no host name");
         }
@@ -68,7 +66,12 @@ mod tests {
         }
         let under = HostPattern::parse("*.example.com").expect("a pattern");
         assert!(under.matches("a.example.com") && under.matches("a.B.EXAMPLE.com."));
-        for host in ["example.com", ".example.com", "evilexample.com", "a.example.com.evil"] {
+        for host in [
+            "example.com",
+            ".example.com",
+            "evilexample.com",
+            "a.example.com.evil",
+        ] {
             assert!(!under.matches(host), "{host}");
         }
         let address = HostPattern::parse("[::0:1]").expect("an address");
@@ -77,7 +80,9 @@ mod tests {
 
     #[test]
     fn what_is_no_name_is_refused() {
-        for text in ["", "*", "*.", "a..b", "a:80", "http://a", "a/b", "*.*.a", "a b", "[x]", "é"] {
+        for text in [
+            "", "*", "*.", "a..b", "a:80", "http://a", "a/b", "*.*.a", "a b", "[x]", "é",
+        ] {
             assert!(HostPattern::parse(text).is_err(), "{text}");
         }
     }

@@ -1,0 +1,154 @@
+//! The front of the house: from an accepted socket to requests, in order: PROXY header, TLS, HTTP/1.1 or HTTP/2.
+//!
+//! Handshakes run in tasks of their own, so that what they need is gone when a connection is served.
+
+mod body;
+mod head;
+mod http1;
+mod http2;
+mod meter;
+mod proxy_protocol;
+mod tls;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use pingora::apps::HttpServerApp;
+use pingora::protocols::http::ServerSession;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tracing::debug;
+
+use super::accept::{House, Open, Shared};
+use super::conn::Connection;
+use super::peer::Origin;
+use crate::config::{Config, Listener};
+pub(super) use body::Body;
+pub(super) use meter::Meter;
+pub use tls::TlsError;
+use tls::{Alpn, Tls};
+
+/// How long a proxy may take for its PROXY header (EDGE Q4).
+const PROXY_HEADER: Duration = Duration::from_secs(5);
+
+/// How a door takes connections.
+#[derive(Debug)]
+pub struct Settings {
+    /// What the file says about it.
+    pub(super) listener: Arc<Listener>,
+    tls: Option<Tls>,
+    /// Who may send a PROXY header.
+    trusted: Vec<IpNet>,
+    header_timeout: Duration,
+    max_header_bytes: usize,
+}
+
+impl Settings {
+    /// What `config` says about `listener`, one of its own.
+    pub fn new(config: &Config, listener: &Listener) -> Result<Self, TlsError> {
+        Ok(Self {
+            listener: Arc::new(listener.clone()),
+            tls: listener.tls.as_ref().map(Tls::new).transpose()?,
+            trusted: config.client_address.trusted_proxies.clone(),
+            header_timeout: config.limits.header_timeout,
+            max_header_bytes: config.limits.max_header_bytes,
+        })
+    }
+}
+
+/// Whoever has come by a door.
+#[derive(Clone, Debug)]
+pub(super) struct Guest {
+    origin: Origin,
+    settings: Arc<Settings>,
+    house: House,
+}
+
+impl Guest {
+    pub(super) fn new(door: Arc<Shared>, house: House, address: SocketAddr) -> Self {
+        let settings = door.settings();
+        let tls = settings.tls.is_some();
+        let open = Arc::new(Open::new(door.clone()));
+        let origin = Origin {
+            door,
+            open,
+            address,
+            tls,
+        };
+        Self {
+            origin,
+            settings,
+            house,
+        }
+    }
+
+    /// Serves one request, and gives the connection back when it goes on.
+    async fn serve(&self, session: ServerSession) -> Option<Box<Connection>> {
+        let House { proxy, stop, .. } = &self.house;
+        let (stream, _) = proxy.process_new_http(session, stop).await?.consume();
+        // Only ours go in.
+        stream.into_any().downcast::<Connection>().ok()
+    }
+
+    /// Completes when the process ends.
+    async fn stopped(&self) {
+        // A sender that is gone means the same.
+        let _ = self.house.stop.clone().wait_for(|stop| *stop).await;
+    }
+
+    /// Serves a connection in a task of its own.
+    fn spawn(&self, serve: impl Future<Output = ()> + Send + 'static) {
+        self.house.requests.spawn(self.origin.clone().scope(serve));
+    }
+
+    fn spawn_http1(self, connection: Box<Connection>) {
+        self.clone().spawn(http1::serve(self, connection));
+    }
+
+    fn spawn_http2(self, connection: Box<Connection>) {
+        self.clone().spawn(http2::serve(self, connection));
+    }
+}
+
+/// Takes a connection in.
+pub(super) fn welcome(mut guest: Guest, mut tcp: TcpStream) {
+    if guest.settings.tls.is_none() && !guest.settings.listener.proxy_protocol {
+        return guest.spawn_http1(Connection::plain(tcp));
+    }
+    let requests = guest.house.requests.clone();
+    requests.spawn(async move {
+        if guest.settings.listener.proxy_protocol {
+            let believed =
+                proxy_protocol::receive(&mut tcp, guest.origin.address, &guest.settings.trusted);
+            match timeout(PROXY_HEADER, believed).await {
+                Ok(Ok(address)) => guest.origin.address = address,
+                Ok(Err(why)) => return debug!(%why, "a connection did not begin as a proxy's"),
+                Err(_) => return debug!("no PROXY header came in time"),
+            }
+        }
+        let Some(tls) = &guest.settings.tls else {
+            return guest.spawn_http1(Connection::plain(tcp));
+        };
+        match timeout(guest.settings.header_timeout, tls.accept(tcp)).await {
+            Ok(Ok((stream, Alpn::Http1))) => guest.spawn_http1(Connection::tls(stream)),
+            Ok(Ok((stream, Alpn::Http2))) => guest.spawn_http2(Connection::tls(stream)),
+            Ok(Err(error)) => debug!(%error, "a TLS handshake failed"),
+            Err(_) => debug!("a TLS handshake took too long"),
+        }
+    });
+}
+
+/// Looks after the files of a door's certificates, for as long as it is run (EDGE X11).
+pub(super) async fn watch_files(door: Arc<Shared>) {
+    loop {
+        tokio::time::sleep(tls::LOOK).await;
+        let settings = door.settings();
+        // Reading files blocks.
+        let look = tokio::task::spawn_blocking(move || settings.tls.as_ref().map(Tls::look));
+        if look.await.is_err() {
+            return;
+        }
+    }
+}

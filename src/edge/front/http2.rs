@@ -1,0 +1,138 @@
+//! HTTP/2, by ALPN or by prior knowledge: one task drives the connection, one task serves each request (EDGE X1–X8).
+//!
+//! A connection that carries streams is never idle, whoever writes them: what lives is known to the protocol itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::Reason;
+use h2::server::Connection as H2;
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::http::v2::server::{
+    H2Accept, H2Options, HttpSession, default_h2_options, handshake,
+};
+use pingora::protocols::{Digest, Stream};
+use tokio::time::{Instant, sleep_until, timeout};
+use tracing::debug;
+
+use super::super::conn::Connection;
+use super::meter::{Alarm, Meter};
+use super::{Guest, Settings};
+
+/// Requests at once on one connection (EDGE X1).
+const CONCURRENT: u32 = 128;
+
+/// Largest header list that is taken, whatever HTTP/1.1 may have (EDGE X2).
+const MAX_HEADER_LIST: usize = 64 * 1024;
+
+/// Bytes of request bodies that a client may send ahead: of one request, and of all.
+const WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = 256 * 1024;
+
+/// Streams that were reset, whose frames may still come; beyond, the connection ends (EDGE X3).
+const RESETS: usize = 64;
+
+/// Malformed requests that a connection may send.
+const MALFORMED: u32 = 32;
+
+/// How long a connection without streams is kept.
+const IDLE: Duration = Duration::from_secs(75);
+
+/// How long a connection that was told to end is waited for, once nothing happens on it.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Serves a connection until it is over.
+pub(super) async fn serve(guest: Guest, mut connection: Box<Connection>) {
+    let alarm = Arc::new(Alarm::default());
+    guest.origin.open.is_http2();
+    connection.begin_http2(Meter::new(alarm.clone()));
+    let shaken = Box::pin(handshake(connection, Some(options(&guest.settings))));
+    match timeout(guest.settings.header_timeout, shaken).await {
+        // In a task of its own, without what the handshake needed.
+        Ok(Ok(connection)) => guest.clone().spawn(drive(guest, connection, alarm)),
+        Ok(Err(error)) => debug!(%error, "an HTTP/2 connection did not begin"),
+        Err(_) => debug!("an HTTP/2 connection took too long to begin"),
+    }
+}
+
+fn options(settings: &Settings) -> H2Options {
+    // These hold the bound on what HPACK may make of a header block.
+    let mut options = default_h2_options();
+    let list = settings.max_header_bytes.min(MAX_HEADER_LIST);
+    options
+        .max_concurrent_streams(CONCURRENT)
+        .max_header_list_size(u32::try_from(list).unwrap_or(u32::MAX))
+        .initial_window_size(WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_reset_streams(RESETS)
+        .max_local_error_reset_streams(Some(RESETS))
+        .max_send_buffer_size(WINDOW as usize);
+    options
+}
+
+async fn drive(guest: Guest, mut connection: H2<Stream, Bytes>, alarm: Arc<Alarm>) {
+    let digest = Arc::new(Digest::default());
+    let mut malformed = 0;
+    let mut ending = false;
+    // Its settings must come in the time of a head.
+    let mut until = Instant::now() + guest.settings.header_timeout;
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = alarm.rung() => {
+                debug!("an HTTP/2 client sends frames that cost and bring nothing");
+                return calm(connection).await;
+            }
+            () = guest.stopped(), if !ending => {
+                // New requests go elsewhere; streams end by their own (EDGE X8).
+                connection.graceful_shutdown();
+                ending = true;
+                continue;
+            }
+            accepted = HttpSession::from_h2_conn(&mut connection, digest.clone()) => accepted,
+            () = sleep_until(until) => {
+                if !alarm.has_settings() {
+                    return debug!("an HTTP/2 connection took too long to begin");
+                }
+                if connection.has_streams() {
+                    until = Instant::now() + IDLE;
+                } else if ending {
+                    return;
+                } else {
+                    connection.graceful_shutdown();
+                    ending = true;
+                    until = Instant::now() + FAREWELL;
+                }
+                continue;
+            }
+        };
+        match accepted {
+            Ok(Some(H2Accept::Session(request))) => {
+                let server = guest.clone();
+                guest.spawn(async move {
+                    server.serve(ServerSession::new_http2(request)).await;
+                });
+            }
+            Ok(Some(H2Accept::Rejected)) => {
+                malformed += 1;
+                if malformed > MALFORMED {
+                    debug!("an HTTP/2 client sends malformed requests");
+                    return calm(connection).await;
+                }
+            }
+            Ok(None) => return,
+            Err(error) => return debug!(%error, "an HTTP/2 connection failed"),
+        }
+        if !ending {
+            until = until.max(Instant::now() + IDLE);
+        }
+    }
+}
+
+/// Tells the client to be calm and ends the connection.
+async fn calm(mut connection: H2<Stream, Bytes>) {
+    connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+    let closed = std::future::poll_fn(|cx| connection.poll_closed(cx));
+    let _ = timeout(FAREWELL, closed).await;
+}
