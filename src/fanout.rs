@@ -1,11 +1,16 @@
 //! Connections that have left the HTTP server: they are written to, kept alive, and noticed when they leave.
 //!
-//! A few plain threads (*shards*), each with its own epoll and its own connections. A connection is a socket, a cursor
-//! into its channel's log and two or three deadlines: tens of bytes. The discipline of the loop stands in `shard`.
+//! A few plain threads (*shards*), each with its own epoll and its own connections. A connection is a socket, perhaps a
+//! TLS session, a cursor into its channel's log and two or three deadlines: tens of bytes without TLS. The discipline of
+//! the loop stands in `shard`. Streams over HTTP/2 share connections that the runtime drives, so they stay there: `http2`.
+//!
+//! However a stream is carried, it begins with its head, is given what the channel says that its cursor is owed, and
+//! ends for one [`Reason`].
 
 mod carrier;
 mod conn;
 mod end;
+mod http2;
 mod inbox;
 mod owed;
 mod room;
@@ -19,7 +24,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
-use tracing::error;
 
 use crate::channel::{Cursor, Form, Subscription};
 use end::Account;
@@ -74,7 +78,17 @@ pub struct Fanout {
     shards: Vec<Arc<Inbox>>,
     next: AtomicUsize,
     open: Arc<watch::Sender<usize>>,
+    /// For streams that no shard has.
+    drain: watch::Sender<Option<Drain>>,
     limits: Limits,
+}
+
+/// How all streams are ended.
+#[derive(Clone, Copy, Debug)]
+struct Drain {
+    window: Duration,
+    /// Bounds of each one's own `retry`.
+    retry: (Duration, Duration),
 }
 
 impl Fanout {
@@ -87,6 +101,7 @@ impl Fanout {
             shards,
             next: AtomicUsize::new(0),
             open: Arc::new(watch::Sender::new(0)),
+            drain: watch::Sender::new(None),
             limits,
         })
     }
@@ -96,13 +111,15 @@ impl Fanout {
         self.limits
     }
 
-    /// Takes a stream over.
+    /// Takes a stream over. One over HTTP/2 must come from within a runtime.
     pub fn adopt(&self, stream: NewStream) {
         let (carrier, arrival) = Arrival::new(stream, Open::new(self.open.clone()));
         let (tcp, tls) = match carrier {
             Carrier::Plain(tcp) => (tcp, None),
             Carrier::Tls(tcp, tls) => (tcp, Some(tls)),
-            Carrier::Http2(..) => return error!("streams over HTTP/2 are not served yet"),
+            Carrier::Http2(body, shared) => {
+                return http2::adopt(body, shared, arrival, self.limits, self.drain.subscribe());
+            }
         };
         let index = self.next.fetch_add(1, Ordering::Relaxed) % self.shards.len();
         self.shards[index].send(Command::Adopt(tcp, tls, Box::new(arrival)));
@@ -116,9 +133,11 @@ impl Fanout {
     /// Ends every stream, spread evenly over `window`, each with `closing` and its own `retry` between the two given
     /// (EDGE L14). Completes when none is left.
     pub async fn drain(&self, window: Duration, retry: (Duration, Duration)) {
+        let drain = Drain { window, retry };
         for shard in &self.shards {
-            shard.send(Command::Drain { window, retry });
+            shard.send(Command::Drain(drain));
         }
+        self.drain.send_replace(Some(drain));
         let mut open = self.open.subscribe();
         // It cannot fail: the sender is ours.
         let _ = open.wait_for(|open| *open == 0).await;

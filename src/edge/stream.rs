@@ -1,10 +1,12 @@
 //! The event stream: its head, and the hand-over to the fan-out.
 
 use std::fmt::Write as _;
+use std::io;
 use std::time::{Duration, SystemTime};
 
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, VARY, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderName, HeaderValue, StatusCode, Version};
+use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use tracing::debug;
 
@@ -66,7 +68,7 @@ pub(super) async fn head(
     .await
 }
 
-/// Hands the connection over. The session is of no use afterwards.
+/// Hands the client over. The session is of no use afterwards.
 pub(super) async fn serve(
     session: &mut Session,
     stream: &Stream,
@@ -76,10 +78,23 @@ pub(super) async fn serve(
     request_id: &str,
     fanout: &Fanout,
 ) {
-    let chunked = session.req_header().version != Version::HTTP_10;
-    let head = response_head(&headers(path_headers), chunked, request_id);
-    let carrier = match detach::take(session).await {
-        Ok(carrier) => carrier,
+    let version = session.req_header().version;
+    let chunked = version == Version::HTTP_11;
+    let headers = headers(path_headers);
+    let prelude = sse::prelude(Duration::from_millis(fastrand::u64(RETRY)));
+    let taken = match version {
+        Version::HTTP_2 => match response_header(&headers, request_id) {
+            Ok(head) => detach::body(session, head).map(|body| (body, prelude)),
+            Err(error) => Err(io::Error::other(error)),
+        },
+        _ => {
+            let head = response_head(&headers, chunked, request_id, &prelude);
+            let connection = detach::connection(session).await;
+            connection.map(|connection| (connection, head))
+        }
+    };
+    let (carrier, head) = match taken {
+        Ok(taken) => taken,
         // The client left between its request and now.
         Err(error) => return debug!(%error, "a stream could not be handed over"),
     };
@@ -123,8 +138,19 @@ pub(super) async fn soft_reject(
     reply::respond_unsized(session, &headers(path_headers), body.into(), request_id).await
 }
 
-/// The bytes before the first event: the response head and the prelude (EDGE E15).
-fn response_head(headers: &[Header], chunked: bool, request_id: &str) -> Vec<u8> {
+/// The head over HTTP/2, where framing fields have no place (EDGE H3).
+fn response_header(headers: &[Header], request_id: &str) -> pingora::Result<ResponseHeader> {
+    let mut head = ResponseHeader::build(StatusCode::OK, Some(headers.len() + 3))?;
+    for (name, value) in headers {
+        head.append_header(name.clone(), value.clone())?;
+    }
+    head.insert_header(X_CONTENT_TYPE_OPTIONS, "nosniff")?;
+    head.insert_header(REQUEST_ID, request_id)?;
+    Ok(head)
+}
+
+/// The bytes before the first event over HTTP/1: the response head and the prelude (EDGE E15).
+fn response_head(headers: &[Header], chunked: bool, request_id: &str, prelude: &[u8]) -> Vec<u8> {
     let mut head = String::with_capacity(640);
     head.push_str("HTTP/1.1 200 OK\r\n");
     for (name, value) in headers {
@@ -142,10 +168,9 @@ fn response_head(headers: &[Header], chunked: bool, request_id: &str) -> Vec<u8>
     }
     head.push_str("\r\n");
     let mut bytes = head.into_bytes();
-    let prelude = sse::prelude(Duration::from_millis(fastrand::u64(RETRY)));
     match chunked {
-        true => bytes.extend_from_slice(&sse::Frame::new(&prelude).chunked()),
-        false => bytes.extend_from_slice(&prelude),
+        true => bytes.extend_from_slice(&sse::Frame::new(prelude).chunked()),
+        false => bytes.extend_from_slice(prelude),
     }
     bytes
 }

@@ -1,17 +1,13 @@
 //! One connection: what it is owed, and the write that never waits.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 
+use super::end::EXPIRY;
 use super::socket::{Gone, Outgoing, Socket};
 use super::wheel::{Tick, ticks};
 use super::{Arrival, Closing, Held, Reason};
 use crate::channel::{Cursor, Delivery, Form};
 use crate::sse::Frame;
-
-/// How long a client whose token has expired may take for the bytes on their way and its end: less than a second (EDGE A6).
-const EXPIRY: Duration = Duration::from_millis(800);
 
 /// A connection of a shard.
 #[derive(Debug)]

@@ -6,6 +6,14 @@ use std::time::{Duration, Instant};
 
 use tracing::error;
 
+use crate::sse;
+
+/// How long a client whose token has expired may take for the bytes on their way and its end: less than a second (EDGE A6).
+pub(super) const EXPIRY: Duration = Duration::from_millis(800);
+
+/// How long a jump of the wall's clock, which tokens go by (EDGE O12), may go unnoticed.
+pub(super) const WALL: Duration = Duration::from_secs(1);
+
 /// Why a stream ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
@@ -69,6 +77,20 @@ impl Closing {
             Self::Reload => "reload",
         }
     }
+
+    /// The last event: when to come again, somewhere between the two given, or as the client was told before; and why.
+    pub(super) fn event(self, retry: Option<(Duration, Duration)>) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        if let Some((shortest, longest)) = retry {
+            let shortest = shortest.as_millis() as u64;
+            let longest = (longest.as_millis() as u64).max(shortest);
+            let retry = Duration::from_millis(fastrand::u64(shortest..=longest));
+            sse::push_retry(&mut bytes, retry);
+        }
+        let data = format!(r#"{{"reason":"{}"}}"#, self.as_str());
+        sse::push_event(&mut bytes, Some("closing"), None, &data);
+        bytes
+    }
 }
 
 /// A stream that is over.
@@ -126,5 +148,29 @@ impl Account {
 impl Drop for Account {
     fn drop(&mut self) {
         self.close(Reason::Error, 0, 0);
+    }
+}
+
+#[cfg(test)]
+pub(super) mod told {
+    //! An observer that passes on what it is told.
+
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    use super::{End, Ended};
+
+    #[derive(Debug)]
+    struct Told(Sender<End>);
+
+    impl Ended for Told {
+        fn ended(self: Box<Self>, end: &End) {
+            // A test may not care.
+            let _ = self.0.send(*end);
+        }
+    }
+
+    pub(in crate::fanout) fn observer() -> (Option<Box<dyn Ended>>, Receiver<End>) {
+        let (sender, told) = channel();
+        (Some(Box::new(Told(sender))), told)
     }
 }

@@ -2,14 +2,13 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::time::Duration;
 
 use mio::{Registry, Token, Waker};
 use parking_lot::Mutex;
 use rustls::ServerConnection;
 use tracing::error;
 
-use super::Arrival;
+use super::{Arrival, Drain};
 
 /// Under which a shard's poll reports that there is a note.
 pub(super) const WAKE: Token = Token(usize::MAX);
@@ -24,10 +23,7 @@ pub(super) enum Command {
         Box<Arrival>,
     ),
     /// End all streams, and those that come.
-    Drain {
-        window: Duration,
-        retry: (Duration, Duration),
-    },
+    Drain(Drain),
     /// Drop everything and end the thread.
     Stop,
 }

@@ -26,7 +26,7 @@ use slab::Slab;
 use tracing::error;
 
 use super::conn::Conn;
-use super::end::Reason;
+use super::end::{Reason, WALL};
 use super::inbox::{Command, Inbox, Notes, WAKE};
 use super::owed::{Deliver, Owed};
 use super::room::Rooms;
@@ -38,9 +38,6 @@ use crate::sse::{self, Frame};
 
 /// How long newcomers may move in before everybody else has a turn.
 const ADOPTING: Duration = Duration::from_millis(20);
-
-/// How long a jump of the wall's clock may go unnoticed.
-const WALL: Duration = Duration::from_secs(1);
 
 /// Starts a shard. It lives until it is told to stop.
 pub(super) fn start(index: usize, limits: Limits) -> io::Result<Arc<Inbox>> {
@@ -67,8 +64,8 @@ struct Shard {
     /// [`SystemTime::now`], but for tests.
     wall: fn() -> SystemTime,
     heartbeat: Frame,
-    /// Bounds of `retry` in the last event, in milliseconds.
-    draining: Option<(u64, u64)>,
+    /// Bounds of `retry` in the last event.
+    draining: Option<(Duration, Duration)>,
     deliver: Deliver,
     adopting: Duration,
 }
@@ -191,7 +188,7 @@ impl Shard {
                     let socket = Socket::new(tcp, tls);
                     self.caught_at(at, |shard| shard.adopt(socket, *arrival, &mut owed));
                 }
-                Command::Drain { window, retry } => self.drain(window, retry),
+                Command::Drain(drain) => self.drain(drain),
                 Command::Stop => return Next::Stop,
             }
             if began.elapsed() >= self.adopting {

@@ -136,6 +136,19 @@ impl Outgoing {
         self.first.is_empty() && self.then.is_empty()
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.first.len() + self.then.len()
+    }
+
+    /// Takes bytes off the front, at most `count`, without copying.
+    pub(super) fn split_to(&mut self, count: usize) -> Bytes {
+        let from = match self.first.is_empty() {
+            true => &mut self.then,
+            false => &mut self.first,
+        };
+        from.split_to(count.min(from.len()))
+    }
+
     fn took(&mut self, count: usize) {
         let of_first = count.min(self.first.len());
         self.first.advance(of_first);

@@ -12,7 +12,7 @@ use crate::fanout::conn::{Conn, Life};
 use crate::fanout::owed::Owed;
 use crate::fanout::socket::{Gone, Outgoing, Socket};
 use crate::fanout::wheel::{Tick, ticks};
-use crate::fanout::{Arrival, Closing, Reason};
+use crate::fanout::{Arrival, Closing, Drain, Reason};
 use crate::sse::{self, Frame};
 
 /// How long a client may take to close its end of a stream that it has all of.
@@ -198,9 +198,8 @@ impl Shard {
         self.reschedule(at);
     }
 
-    pub(super) fn drain(&mut self, window: Duration, (shortest, longest): (Duration, Duration)) {
-        let shortest = shortest.as_millis() as u64;
-        self.draining = Some((shortest, (longest.as_millis() as u64).max(shortest)));
+    pub(super) fn drain(&mut self, Drain { window, retry }: Drain) {
+        self.draining = Some(retry);
         let count = self.conns.len() as u64;
         let window = u64::from(ticks(window));
         let all: Vec<u32> = self.conns.iter().map(|(at, _)| at as u32).collect();
@@ -244,14 +243,7 @@ impl Shard {
         {
             last.first = conn.take(delivery).unwrap_or_default();
         }
-        let mut closing = Vec::new();
-        if let Some((shortest, longest)) = self.draining {
-            let retry = Duration::from_millis(fastrand::u64(shortest..=longest));
-            sse::push_retry(&mut closing, retry);
-        }
-        let reason = conn.closing.as_str();
-        let data = format!(r#"{{"reason":"{reason}"}}"#);
-        sse::push_event(&mut closing, Some("closing"), None, &data);
+        let mut closing = conn.closing.event(self.draining);
         if conn.chunked {
             closing = Frame::new(&closing).chunked().into();
             closing.extend_from_slice(sse::LAST_CHUNK);

@@ -1,5 +1,8 @@
 //! A shard without its thread: real sockets, and a clock that is set by hand.
 
+mod ends;
+mod tls;
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream as Peer};
 
@@ -10,7 +13,7 @@ use super::life::LINGER;
 use super::*;
 use crate::channel::{ChannelKey, Cursor, Delivery, Form, History, Spec};
 use crate::fanout::conn::Life;
-use crate::fanout::{Arrival, Carrier, NewStream, Open, Permit};
+use crate::fanout::{Arrival, Carrier, Drain, NewStream, Open, Permit};
 use crate::params::Params;
 use crate::sse::parser::{Item, Parser};
 use crate::value::Value;
@@ -94,6 +97,7 @@ impl Rig {
             .set_send_buffer_size(BUFFER)
             .expect("small");
         socket.set_nonblocking(true).expect("nonblocking");
+        socket.set_nodelay(true).expect("at once");
         let stream = NewStream {
             carrier: Carrier::Plain(socket),
             head: b"HEAD\r\n\r\n".to_vec(),
@@ -314,7 +318,10 @@ fn a_drain_leaves_those_alone_that_are_ending() {
     say(&slow, &big("a"));
     rig.shard.end(0);
     rig.shard.end(1);
-    rig.shard.drain(Duration::ZERO, (STALL, STALL));
+    rig.shard.drain(Drain {
+        window: Duration::ZERO,
+        retry: (STALL, STALL),
+    });
     rig.after(LINGER / 2).turn();
     assert_eq!(rig.open(), 2);
     rig.after(LINGER).turn();
@@ -330,7 +337,10 @@ fn a_drain_leaves_those_alone_that_are_ending() {
 #[test]
 fn a_newcomer_in_a_drain_is_told_and_ended() {
     let mut rig = Rig::new();
-    rig.shard.drain(Duration::from_secs(30), (STALL, STALL));
+    rig.shard.drain(Drain {
+        window: Duration::from_secs(30),
+        retry: (STALL, STALL),
+    });
     let mut peer = rig.adopt(&said("1"));
     rig.after(Duration::from_secs(1)).turn();
     let read = rig.read_to_end(&mut peer);
