@@ -29,7 +29,7 @@ use crate::channel::{Cursor, Form, Subscription};
 use end::Account;
 use inbox::{Command, Inbox};
 
-pub use carrier::{Carrier, Shared};
+pub use carrier::Carrier;
 pub use end::{Closing, End, Ended, Reason};
 
 /// A stream that the edge has answered and hands over.
@@ -117,8 +117,8 @@ impl Fanout {
         let (tcp, tls) = match carrier {
             Carrier::Plain(tcp) => (tcp, None),
             Carrier::Tls(tcp, tls) => (tcp, Some(tls)),
-            Carrier::Http2(body, shared) => {
-                return http2::adopt(body, shared, arrival, self.limits, self.drain.subscribe());
+            Carrier::Http2(body) => {
+                return http2::adopt(body, arrival, self.limits, self.drain.subscribe());
             }
         };
         let index = self.next.fetch_add(1, Ordering::Relaxed) % self.shards.len();

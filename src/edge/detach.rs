@@ -45,7 +45,7 @@ pub(super) fn body(session: &mut Session, head: ResponseHeader) -> io::Result<Ca
     let body = taken
         .take_response_body_writer()
         .ok_or_else(|| io::Error::other("the stream has no body"))?;
-    Ok(Carrier::Http2(body, None))
+    Ok(Carrier::Http2(body))
 }
 
 /// Leaves a dummy behind.

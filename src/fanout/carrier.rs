@@ -1,8 +1,6 @@
 //! What carries a stream to its client.
 
-use std::any::Any;
 use std::fmt;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use h2::SendStream;
@@ -14,19 +12,17 @@ pub enum Carrier {
     /// A nonblocking socket and its TLS session, whose handshake is done. What the session has read or written ahead
     /// is part of it, so none of that is lost.
     Tls(std::net::TcpStream, Box<rustls::ServerConnection>),
-    /// The body of a response whose head is sent. The connection lives on a runtime, and others may share it.
-    Http2(SendStream<Bytes>, Option<Shared>),
+    /// The body of a response whose head is sent. The connection lives on a runtime, where it counts its streams itself;
+    /// others may share it.
+    Http2(SendStream<Bytes>),
 }
-
-/// Held while a stream uses a connection that it does not own, so that whoever drives the connection can count its streams.
-pub type Shared = Arc<dyn Any + Send + Sync>;
 
 impl fmt::Debug for Carrier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Plain(_) => "Plain",
             Self::Tls(..) => "Tls",
-            Self::Http2(..) => "Http2",
+            Self::Http2(_) => "Http2",
         })
     }
 }

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::end::{EXPIRY, WALL};
 use super::socket::Outgoing;
-use super::{Arrival, Closing, Drain, Held, Limits, Reason, Shared};
+use super::{Arrival, Closing, Drain, Held, Limits, Reason};
 use crate::channel::{Channel, Cursor, Form};
 use crate::sse;
 
@@ -26,12 +26,11 @@ const PIECE: usize = 16 * 1024;
 /// Serves a stream. Must be called within a runtime; the connection's is the right one.
 pub(super) fn adopt(
     body: SendStream<Bytes>,
-    shared: Option<Shared>,
     arrival: Arrival,
     limits: Limits,
     drain: watch::Receiver<Option<Drain>>,
 ) {
-    let stream = Http2Stream::new(body, shared, arrival, limits);
+    let stream = Http2Stream::new(body, arrival, limits);
     tokio::spawn(stream.run(drain));
 }
 
@@ -55,24 +54,18 @@ struct Http2Stream {
     bytes: u64,
     events: u64,
     held: Box<Held>,
-    _shared: Option<Shared>,
 }
 
 /// What a stream waits for.
-enum Woken {
-    ByRoom,
-    ByNews,
-    ByTime,
-    ByDrain,
+enum Wake {
+    Room,
+    News,
+    Time,
+    Drain,
 }
 
 impl Http2Stream {
-    fn new(
-        body: SendStream<Bytes>,
-        shared: Option<Shared>,
-        arrival: Arrival,
-        limits: Limits,
-    ) -> Self {
+    fn new(body: SendStream<Bytes>, arrival: Arrival, limits: Limits) -> Self {
         let now = Instant::now();
         Self {
             body,
@@ -89,7 +82,6 @@ impl Http2Stream {
             bytes: 0,
             events: 0,
             held: arrival.held,
-            _shared: shared,
         }
     }
 
@@ -124,13 +116,13 @@ impl Http2Stream {
             let woken = tokio::select! {
                 biased;
                 room = self.room() => room,
-                changed = drain.changed() => changed.ok().map(|()| Woken::ByDrain),
-                changed = news.changed(), if free => changed.ok().map(|()| Woken::ByNews),
-                () = &mut timer => Some(Woken::ByTime),
+                changed = drain.changed() => changed.ok().map(|()| Wake::Drain),
+                changed = news.changed(), if free => changed.ok().map(|()| Wake::News),
+                () = &mut timer => Some(Wake::Time),
             };
             match woken {
-                Some(Woken::ByRoom | Woken::ByNews | Woken::ByTime) => {}
-                Some(Woken::ByDrain) => {
+                Some(Wake::Room | Wake::News | Wake::Time) => {}
+                Some(Wake::Drain) => {
                     let window = drain.borrow_and_update().map(|drain| drain.window);
                     self.drain(&drain, window.unwrap_or_default());
                 }
@@ -141,7 +133,7 @@ impl Http2Stream {
     }
 
     /// Completes when there is room for what is unsent; `None`: the client has left.
-    async fn room(&mut self) -> Option<Woken> {
+    async fn room(&mut self) -> Option<Wake> {
         let free = self.is_free();
         poll_fn(|cx| {
             if self.body.poll_reset(cx).is_ready() {
@@ -152,7 +144,7 @@ impl Http2Stream {
             }
             match self.body.poll_capacity(cx) {
                 Poll::Pending => Poll::Pending,
-                Poll::Ready(Some(Ok(_))) => Poll::Ready(Some(Woken::ByRoom)),
+                Poll::Ready(Some(Ok(_))) => Poll::Ready(Some(Wake::Room)),
                 Poll::Ready(_) => Poll::Ready(None),
             }
         })

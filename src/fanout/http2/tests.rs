@@ -107,7 +107,7 @@ impl Pair {
             .expect("sent");
         let (observer, told) = observer();
         let mut stream = NewStream {
-            carrier: Carrier::Http2(body, None),
+            carrier: Carrier::Http2(body),
             head: b"retry: 2000\n:\n\n".to_vec(),
             chunked: false,
             subscription: channel.subscribe(),

@@ -119,7 +119,7 @@ impl Rig {
         let (tcp, tls, arrival) = match Arrival::new(stream, open) {
             (Carrier::Plain(tcp), arrival) => (tcp, None, arrival),
             (Carrier::Tls(tcp, tls), arrival) => (tcp, Some(tls), arrival),
-            (Carrier::Http2(..), _) => panic!("no socket"),
+            (Carrier::Http2(_), _) => panic!("no socket"),
         };
         let adopt = Command::Adopt(tcp, tls, Box::new(arrival));
         self.shard.inbox.send(adopt);
