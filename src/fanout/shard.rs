@@ -6,6 +6,9 @@
 //!   besides. What a cursor is owed is asked once for all connections that stand at it, not once each.
 //! - A socket that takes less than all keeps the rest (a pointer into shared bytes) and is skipped until it is writable:
 //!   it holds nobody up, and is owed nothing until then. Then it gets everything since, in one write.
+//! - TLS costs what it must: each connection encrypts for itself, so an event is copied once into a record, which is
+//!   allocated and, as soon as the socket has taken it, given back. A slow reader holds one record besides its pointer.
+//!   Records that a client sends are opened in the turn they come in, a bounded number of them.
 //! - Who leaves is noticed by the socket's own event, who is silent by the wheel.
 //! - Only this thread touches its connections. Others leave a note in the inbox and wake it.
 //! - Newcomers move in last, and for a bounded time a turn: a storm of them does not hold up who is there. Last also

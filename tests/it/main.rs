@@ -3,6 +3,7 @@
 #![expect(clippy::expect_used, reason = "a test says what it expects")]
 #![expect(unreachable_pub, reason = "a binary has no outside")]
 
+mod carried;
 mod clients;
 mod cors;
 mod fanout;
