@@ -180,6 +180,8 @@ pub struct Stream {
     pub max_channels: usize,
     /// Cross-origin policy of this path.
     pub cors: Cors,
+    /// What it allows otherwise than the process.
+    pub limits: StreamLimits,
     /// Added to responses of this path.
     pub headers: HeaderMap,
 }
@@ -370,6 +372,14 @@ pub struct Route {
 /// Limits of the whole process.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
+    /// Requests of one client address; as many may come at once.
+    pub requests: Option<Rate>,
+    /// Streams that one client address may open.
+    pub connects: Rate,
+    /// Streams of one client address, or of one authenticated identity, at once; at least 1.
+    pub streams_per_client: usize,
+    /// Streams at once; at least 1.
+    pub streams: usize,
     /// How a full gateway answers an EventSource.
     pub overload: Overload,
     /// Bytes that one slow client may be behind.
@@ -380,6 +390,21 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// Bytes of the head of a request (EDGE P10).
     pub max_header_bytes: usize,
+}
+
+/// Limits of one stream. `None`: those of the process hold, and are shared with its other streams.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StreamLimits {
+    /// Requests of one client address for this stream alone.
+    pub requests: Option<Rate>,
+    /// Times that one client address may open this stream.
+    pub connects: Option<Rate>,
+    /// Of this stream, for one client address or identity; at least 1.
+    pub streams_per_client: Option<usize>,
+    /// Of this stream at once, besides the limit of the process; at least 1.
+    pub streams: Option<usize>,
+    /// How this stream refuses an EventSource.
+    pub overload: Option<Overload>,
 }
 
 /// How a full gateway answers an EventSource (EDGE L3).

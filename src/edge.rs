@@ -5,10 +5,12 @@
 //! Every refusal is a [`Rejection`] and becomes a response in `reply`, nowhere else.
 
 pub mod accept;
+mod client_address;
 mod conn;
 mod cors;
 mod detach;
 mod front;
+mod limit;
 mod negotiate;
 mod options;
 pub mod peer;
@@ -37,11 +39,13 @@ use tokio::sync::watch;
 use tracing::{debug, error};
 
 use crate::channel::{ChannelKey, EventId, Hub};
-use crate::config::Config;
+use crate::config::{Config, Overload};
 use crate::fanout::Fanout;
 use crate::value::Value;
+use client_address::ClientAddress;
 use cors::Header;
 pub use front::{Settings, TlsError};
+use limit::Limits;
 use peer::Peer;
 use reply::Rejection;
 use route::{Router, Target};
@@ -81,6 +85,7 @@ struct Live {
     config: Arc<Config>,
     router: Router,
     upstreams: BTreeMap<String, PassThrough>,
+    limits: Limits,
 }
 
 /// What one request gathers on its way.
@@ -88,6 +93,7 @@ struct Live {
 pub struct Context {
     live: Arc<Live>,
     peer: Peer,
+    client: ClientAddress,
     request_id: String,
     passing: Option<Passing>,
 }
@@ -119,7 +125,7 @@ impl Edge {
         stop: watch::Receiver<bool>,
     ) -> Self {
         Self {
-            live: ArcSwap::from_pointee(Live::new(config)),
+            live: ArcSwap::from_pointee(Live::new(config, None)),
             hub,
             fanout,
             publish,
@@ -151,26 +157,46 @@ impl Edge {
             .router
             .route(&path)
             .and_then(|route| live.upstreams.get(&route.upstream.name));
-        let (index, params, publishing) = match live.router.target(&path) {
+        let target = live.router.target(&path);
+        let mut headers = match target.stream() {
+            Some(index) => live.path_headers(index, session),
+            None => Vec::new(),
+        };
+        if !options::is_ours(session.req_header(), &target, route.is_some()) {
+            match live.limits.request(target.stream(), ctx.client.address) {
+                Ok(told) => headers.extend(told),
+                Err(excess) => {
+                    // What is left of a body is not read: the connection ends with the answer (EDGE P4).
+                    if request::has_body(&session.req_header().headers) {
+                        session.set_keepalive(None);
+                    }
+                    let rejection = Rejection::Limited(excess);
+                    return refuse(session, &rejection, &ctx.request_id, &headers).await;
+                }
+            }
+        }
+        let (index, params, publishing) = match target {
             Target::Stream(index, params) => (index, params, false),
             Target::Publish(index, params) => (index, params, true),
-            Target::Refused(index) => {
-                let headers = live.path_headers(index, session);
+            Target::Refused(_) => {
                 return refuse(session, &Rejection::BadParameter, &ctx.request_id, &headers).await;
             }
             Target::Other => {
                 return match route {
                     Some(pass) => Ok(Served::Pass(Passing::unchanged(pass.clone()))),
-                    None => refuse(session, &Rejection::NotFound, &ctx.request_id, &[]).await,
+                    None => refuse(session, &Rejection::NotFound, &ctx.request_id, &headers).await,
                 };
             }
         };
         let visit = Visit {
             index,
             stream: &live.config.streams[index],
-            limits: &live.config.limits,
+            limits: &live.limits,
+            overload: live.overload(index),
+            client: ctx.client.address,
+            identity: None,
             params,
-            headers: live.path_headers(index, session),
+            headers,
             request_id: &ctx.request_id,
             route,
         };
@@ -182,15 +208,23 @@ impl Edge {
 }
 
 impl Live {
-    fn new(config: Arc<Config>) -> Self {
+    /// `before`: what the file said until now, whose limits go on where they did not change.
+    fn new(config: Arc<Config>, before: Option<&Self>) -> Self {
         let pass_through = |(name, upstream): (&String, &Arc<_>)| {
             (name.clone(), PassThrough::new(Arc::clone(upstream)))
         };
         Self {
             router: Router::new(&config),
             upstreams: config.upstreams.iter().map(pass_through).collect(),
+            limits: Limits::new(&config, before.map(|before| &before.limits)),
             config,
         }
+    }
+
+    /// How a stream refuses an EventSource.
+    fn overload(&self, index: usize) -> Overload {
+        let own = self.config.streams[index].limits.overload;
+        own.unwrap_or(self.config.limits.overload)
     }
 
     /// What every response of the gateway on a stream's path has, whatever it says.
@@ -218,9 +252,11 @@ impl ProxyHttp for Edge {
     type CTX = Context;
 
     fn new_ctx(&self) -> Context {
+        let peer = Peer::current();
         Context {
             live: self.live.load_full(),
-            peer: Peer::current(),
+            client: ClientAddress::of_peer(&peer),
+            peer,
             request_id: String::new(),
             passing: None,
         }
@@ -233,6 +269,12 @@ impl ProxyHttp for Edge {
         ctx: &mut Context,
     ) -> pingora::Result<bool> {
         ctx.request_id = request::id(session.get_header_bytes(reply::REQUEST_ID));
+        let headers = &session.req_header().headers;
+        let trusted = &ctx.live.config.client_address;
+        ctx.client = ClientAddress::of_request(&ctx.peer, headers, trusted);
+        if ctx.client.disputed {
+            client_address::warn_of_two_stories(&ctx.peer);
+        }
         match self.serve(session, ctx).await? {
             Served::Answered | Served::HandedOver => Ok(true),
             Served::Pass(passing) => {
@@ -264,7 +306,7 @@ impl ProxyHttp for Edge {
         ctx: &mut Context,
     ) -> pingora::Result<()> {
         if let Some(passing) = &ctx.passing {
-            passing.upstream.rewrite(session, request, &ctx.peer)?;
+            passing.upstream.rewrite(session, request, &ctx.client)?;
             request.insert_header(reply::REQUEST_ID, ctx.request_id.as_str())?;
         }
         Ok(())

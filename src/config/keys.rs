@@ -10,7 +10,8 @@ mod tables;
 pub(super) use sources::{HTTP_SOURCE, PUBLISH_SOURCE, REDIS_SOURCE};
 pub(super) use tables::{
     ADAPTIVE, CLIENT_ADDRESS, CORS, HISTORY, LIMITS, LISTENER, LISTENER_CERTIFICATE, LISTENER_TLS,
-    REDIS_SERVER, ROOT, ROUTE, SHUTDOWN, STREAM, TELEMETRY, TIMEOUTS, UPSTREAM, UPSTREAM_TLS,
+    REDIS_SERVER, ROOT, ROUTE, SHUTDOWN, STREAM, STREAM_LIMITS, TELEMETRY, TIMEOUTS, UPSTREAM,
+    UPSTREAM_TLS,
 };
 
 /// The keys of one map.
@@ -67,8 +68,8 @@ pub(super) enum Kind {
     Map(&'static Self),
     /// Only these values, as YAML, until what the key is for is there.
     Only(&'static [&'static str]),
-    /// Refused until what the key is for is there.
-    Later,
+    /// Known, and refused with this sentence.
+    Refused(&'static str),
 }
 
 impl Table {
@@ -97,9 +98,13 @@ const fn key(name: &'static str, kind: Kind, doc: &'static str) -> Key {
     }
 }
 
-/// A key that is known and refused.
+/// A key whose time has not come.
 const fn later(name: &'static str) -> Key {
-    key(name, Kind::Later, "")
+    refused(name, "not supported yet (remove the key)")
+}
+
+const fn refused(name: &'static str, why: &'static str) -> Key {
+    key(name, Kind::Refused(why), "")
 }
 
 impl Key {

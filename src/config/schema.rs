@@ -52,7 +52,7 @@ fn section(table: &Table) -> Value {
         table
             .keys
             .iter()
-            .filter(|key| !matches!(key.kind, Kind::Later))
+            .filter(|key| !matches!(key.kind, Kind::Refused(_)))
     };
     let properties: Map<String, Value> = offered()
         .map(|key| (key.name.to_owned(), property(key)))
@@ -133,7 +133,7 @@ fn kind(kind: &Kind) -> Value {
             json!({"enum": allowed})
         }
         // Left out of every section.
-        Kind::Later => json!(false),
+        Kind::Refused(_) => json!(false),
     }
 }
 

@@ -1,15 +1,40 @@
 //! `OPTIONS`, and methods that a path of ours does not take.
 
 use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ALLOW, CACHE_CONTROL};
-use http::{HeaderValue, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
+use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 
 use super::cors;
 use super::reply::{self, Rejection};
+use super::route::Target;
 use super::{Passing, Served, Visit, refuse};
 
-/// A preflight for what the gateway itself takes is answered before anything else could cost something (EDGE C6). One for
-/// another method is the upstream's to decide, as that method goes to it. Any other `OPTIONS` is the route's, or gets `Allow` (C7).
+/// Methods of a stream's path.
+pub(super) const OF_STREAM: &[&str] = &["GET", "HEAD", "OPTIONS"];
+
+/// Methods of a path to publish to.
+pub(super) const OF_PUBLISH: &[&str] = &["POST", "OPTIONS"];
+
+/// Whether a request is a preflight that the gateway itself answers: it needs no credentials and costs nothing (EDGE C6).
+pub(super) fn is_ours(request: &RequestHeader, target: &Target, has_route: bool) -> bool {
+    let methods = match target {
+        Target::Stream(..) => OF_STREAM,
+        Target::Publish(..) => OF_PUBLISH,
+        Target::Refused(_) | Target::Other => return false,
+    };
+    request.method == Method::OPTIONS && asks_for(request, methods, has_route)
+}
+
+/// A preflight for another method is the upstream's to decide, where there is one, as that method goes to it.
+fn asks_for(request: &RequestHeader, methods: &[&str], has_route: bool) -> bool {
+    let asked = request.headers.get(ACCESS_CONTROL_REQUEST_METHOD);
+    let ours = asked.is_some_and(|asked| methods.iter().any(|method| asked == method));
+    cors::is_preflight(&request.headers) && (ours || !has_route)
+}
+
+/// A preflight for what the gateway itself takes is answered before anything else could cost something (EDGE C6). Any other
+/// `OPTIONS` is the route's, or gets `Allow` (C7).
 pub(super) async fn options(
     session: &mut Session,
     visit: &Visit<'_>,
@@ -17,9 +42,8 @@ pub(super) async fn options(
 ) -> pingora::Result<Served> {
     let request = &session.req_header().headers;
     let preflight = cors::is_preflight(request);
-    let asked = request.get(ACCESS_CONTROL_REQUEST_METHOD);
-    let ours = asked.is_some_and(|asked| methods.iter().any(|method| asked == method));
-    if let Some(pass) = visit.route.filter(|_| !(preflight && ours)) {
+    let ours = asks_for(session.req_header(), methods, visit.route.is_some());
+    if let Some(pass) = visit.route.filter(|_| !ours) {
         return Ok(Served::Pass(match preflight {
             true => Passing::unchanged(pass.clone()),
             false => visit.passing(session, pass),

@@ -13,6 +13,7 @@ use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 
 use super::cors::Header;
+use super::limit::{Excess, whole_seconds};
 
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -45,8 +46,8 @@ pub(super) enum Rejection {
     NotAcceptable(String),
     /// The body is longer than this many bytes.
     PayloadTooLarge(usize),
-    /// The stream follows as many resources as it may, so many.
-    TooManyChannels(usize),
+    /// More than allowed.
+    Limited(Excess),
     /// There is no value yet, and the source fails, with this cause class.
     SourceFails {
         /// The class.
@@ -83,7 +84,8 @@ impl Rejection {
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotAcceptable(_) => StatusCode::NOT_ACCEPTABLE,
             Self::PayloadTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::TooManyChannels(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Limited(excess) if excess.is_overload() => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Limited(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::SourceFails { .. } | Self::NotYet { .. } | Self::PublishFailed => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -109,9 +111,7 @@ impl Rejection {
             Self::MethodNotAllowed(allowed) => format!("This path takes {}.", allowed.join(", ")),
             Self::NotAcceptable(offered) => format!("This path offers {offered}."),
             Self::PayloadTooLarge(limit) => format!("A message may be {limit} bytes long."),
-            Self::TooManyChannels(_) => {
-                "As many distinct resources as this stream may follow are being followed.".into()
-            }
+            Self::Limited(excess) => excess.policy.limit.detail().into(),
             Self::SourceFails { cause, .. } => {
                 format!("There is no value yet, and the source fails: {cause}.")
             }
@@ -123,9 +123,26 @@ impl Rejection {
         }
     }
 
+    /// `type` and `title`. Without a type of its own it is the status, in its words (RFC 9457 §4.2.1); those of limits are
+    /// registered by draft-ietf-httpapi-ratelimit-headers (EDGE F4).
+    fn problem(&self) -> (&'static str, Option<&'static str>) {
+        match self {
+            Self::Limited(excess) if excess.is_overload() => (
+                "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity",
+                Some("Request cannot be satisfied due to temporary server capacity constraints"),
+            ),
+            Self::Limited(_) => (
+                "https://iana.org/assignments/http-problem-types#quota-exceeded",
+                Some("Request cannot be satisfied as assigned quota has been exceeded"),
+            ),
+            _ => ("about:blank", None),
+        }
+    }
+
     fn retry(&self) -> Option<Duration> {
         match self {
-            Self::TooManyChannels(_) | Self::PublishFailed => Some(Duration::from_secs(5)),
+            Self::PublishFailed => Some(Duration::from_secs(5)),
+            Self::Limited(Excess { retry, .. }) => Some(*retry),
             Self::SourceFails { retry, .. } | Self::NotYet { retry } => Some(*retry),
             _ => None,
         }
@@ -179,9 +196,10 @@ fn title(status: StatusCode) -> &'static str {
 /// The headers that say what the body is and when to come back, and the body.
 fn problem(rejection: &Rejection, request_id: &str) -> (Vec<Header>, String) {
     let status = rejection.status();
-    let problem = serde_json::json!({
-        "type": "about:blank",
-        "title": title(status),
+    let (kind, own_title) = rejection.problem();
+    let mut problem = serde_json::json!({
+        "type": kind,
+        "title": own_title.unwrap_or_else(|| title(status)),
         "status": status.as_u16(),
         "detail": rejection.detail(),
         "instance": request_id,
@@ -194,7 +212,7 @@ fn problem(rejection: &Rejection, request_id: &str) -> (Vec<Header>, String) {
         (CACHE_CONTROL, HeaderValue::from_static("no-store")),
     ];
     if let Some(retry) = rejection.retry() {
-        let seconds = retry.as_secs_f64().ceil().max(1.0) as u64;
+        let seconds = whole_seconds(retry).max(1);
         own.push((RETRY_AFTER, HeaderValue::from(seconds)));
     }
     if let Rejection::MethodNotAllowed(allowed) = rejection
@@ -202,15 +220,13 @@ fn problem(rejection: &Rejection, request_id: &str) -> (Vec<Header>, String) {
     {
         own.push((ALLOW, allowed));
     }
-    if let Rejection::TooManyChannels(max) = rejection
-        && let Ok(policy) =
-            HeaderValue::from_str(&format!(r#""channels";q={max};qu="concurrent-requests""#))
-    {
-        own.push((HeaderName::from_static("ratelimit-policy"), policy));
-        own.push((
-            HeaderName::from_static("ratelimit"),
-            HeaderValue::from_static(r#""channels";r=0;t=5"#),
-        ));
+    if let Rejection::Limited(excess) = rejection {
+        let policy = excess.policy;
+        problem["violated-policies"] = serde_json::json!([policy.limit.name()]);
+        // What the whole process can carry is no client's business.
+        if !excess.is_overload() {
+            own.extend(policy.headers(0, excess.retry));
+        }
     }
     (own, problem.to_string())
 }

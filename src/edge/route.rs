@@ -19,6 +19,16 @@ pub(super) enum Target {
     Other,
 }
 
+impl Target {
+    /// The stream that the path belongs to.
+    pub(super) fn stream(&self) -> Option<usize> {
+        match self {
+            Self::Stream(index, _) | Self::Publish(index, _) | Self::Refused(index) => Some(*index),
+            Self::Other => None,
+        }
+    }
+}
+
 /// Where paths lead.
 #[derive(Debug)]
 pub(super) struct Router {

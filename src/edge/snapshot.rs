@@ -52,6 +52,11 @@ impl Ask {
             representation,
         }
     }
+
+    /// Whether the client wants to be held until the value changes.
+    pub(super) fn waits(&self) -> bool {
+        self.wait.is_some()
+    }
 }
 
 /// Answers with the current value of the channel. A gateway that stops ends the wait for another one.

@@ -12,6 +12,7 @@ use tracing::debug;
 
 use super::cors::Header;
 use super::detach;
+use super::limit::StreamPermit;
 use super::peer::Peer;
 use super::reply::{self, REQUEST_ID};
 use crate::channel::{Cursor, EventId, Form, Subscription};
@@ -72,7 +73,7 @@ pub(super) async fn head(
 pub(super) async fn serve(
     session: &mut Session,
     stream: &Stream,
-    subscription: Subscription,
+    (subscription, permit): (Subscription, StreamPermit),
     (cursor, form): (Cursor, Form),
     path_headers: &[Header],
     request_id: &str,
@@ -112,7 +113,7 @@ pub(super) async fn serve(
         max_age: stream.max_stream_age,
         expires: None,
         // The connection counts as open as long as the stream lives.
-        permit: Some(Box::new(Peer::current().open)),
+        permit: Some(Box::new((permit, Peer::current().open))),
         observer: None,
     });
 }
@@ -122,13 +123,13 @@ pub(super) async fn soft_reject(
     session: &mut Session,
     path_headers: &[Header],
     reason: &str,
+    retry: Duration,
     request_id: &str,
 ) -> pingora::Result<()> {
     let mut body = Vec::new();
-    sse::push_retry(
-        &mut body,
-        Duration::from_millis(fastrand::u64(5_000..=10_000)),
-    );
+    // Never before it can work, and never all at once.
+    let jitter = Duration::from_millis(fastrand::u64(5_000..=10_000));
+    sse::push_retry(&mut body, retry.max(jitter));
     sse::push_event(
         &mut body,
         Some("closing"),

@@ -15,16 +15,12 @@ use pingora::{Error, ErrorSource, ErrorType};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::peer::Peer;
+use super::client_address::{ClientAddress, FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO};
 use super::reply::Rejection;
 use crate::config::{TlsIdentity, Upstream};
 
 /// What a proxy in front is wont to say besides `X-Forwarded-*`.
 const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
-
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// An answer may pause this long between two pieces, unless it may be an event stream: those pause as they like (EDGE P16).
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
@@ -84,7 +80,7 @@ impl PassThrough {
         &self,
         session: &Session,
         request: &mut RequestHeader,
-        peer: &Peer,
+        client: &ClientAddress,
     ) -> pingora::Result<()> {
         let base = self.upstream.url.path().trim_end_matches('/');
         let target = session
@@ -100,13 +96,13 @@ impl PassThrough {
         for name in hop_claims(request) {
             request.remove_header(&name);
         }
-        if let Some(host) = session.req_header().headers.get(HOST) {
+        let asked = session.req_header().headers.get(HOST);
+        if let Some(host) = client.host.as_ref().or(asked) {
             request.insert_header(FORWARDED_HOST, host.clone())?;
         }
         request.insert_header(HOST, authority(&self.upstream))?;
-        let client = peer.address.ip().to_canonical();
-        request.insert_header(FORWARDED_FOR, client.to_string())?;
-        request.insert_header(FORWARDED_PROTO, if peer.tls { "https" } else { "http" })?;
+        request.insert_header(FORWARDED_FOR, client.forwarded_for_field())?;
+        request.insert_header(FORWARDED_PROTO, client.proto)?;
         request.append_header(VIA, "1.1 wellspring")?;
         Ok(())
     }

@@ -1,19 +1,22 @@
 //! One request for the path of a stream: what it asks for, and who gives it.
 
+use std::net::IpAddr;
+
 use http::Method;
 use http::header::ACCEPT;
 use pingora::proxy::Session;
 
 use super::cors::{self, Header};
+use super::limit::{Excess, Limits};
 use super::negotiate::{self, Answer, Offer};
-use super::options::{options, other_method};
+use super::options::{OF_PUBLISH, OF_STREAM, options, other_method};
 use super::reply::Rejection;
 use super::request::{self, Query};
 use super::snapshot::Ask;
 use super::upstream::PassThrough;
 use super::{Edge, Passing, PublishError, Served, publish, refuse, snapshot, stream};
 use crate::channel::{ChannelKey, Form};
-use crate::config::{Limits, Overload, Source, Stream};
+use crate::config::{Overload, Source, Stream};
 use crate::params::Params;
 
 /// One request for a stream's path.
@@ -21,6 +24,12 @@ pub(super) struct Visit<'a> {
     pub(super) index: usize,
     pub(super) stream: &'a Stream,
     pub(super) limits: &'a Limits,
+    /// How the stream refuses an EventSource.
+    pub(super) overload: Overload,
+    /// Whose request it is.
+    pub(super) client: IpAddr,
+    /// The client's name, if it has shown one.
+    pub(super) identity: Option<&'a str>,
     pub(super) params: Params,
     /// What every response has.
     pub(super) headers: Vec<Header>,
@@ -46,11 +55,10 @@ impl Edge {
         session: &mut Session,
         visit: Visit<'_>,
     ) -> pingora::Result<Served> {
-        const METHODS: &[&str] = &["GET", "HEAD", "OPTIONS"];
         match session.req_header().method {
             Method::GET | Method::HEAD => {}
-            Method::OPTIONS => return options(session, &visit, METHODS).await,
-            _ => return other_method(session, &visit, METHODS).await,
+            Method::OPTIONS => return options(session, &visit, OF_STREAM).await,
+            _ => return other_method(session, &visit, OF_STREAM).await,
         }
         let head_only = session.req_header().method == Method::HEAD;
         if request::has_body(&session.req_header().headers) {
@@ -73,8 +81,14 @@ impl Edge {
                 stream::head(session, &visit.headers, visit.request_id).await?;
             }
             Answer::Stream(form) => {
+                let opened = visit.limits.open(visit.index, visit.client, visit.identity);
+                let permit = match opened {
+                    Ok(permit) => permit,
+                    Err(excess) => return over(session, &visit, excess, accept.as_deref()).await,
+                };
                 let Ok(subscription) = self.hub.subscribe(&key) else {
-                    return self.full(session, &visit, accept.as_deref()).await;
+                    let excess = Excess::of_channels(visit.stream.max_channels);
+                    return over(session, &visit, excess, accept.as_deref()).await;
                 };
                 let start = (
                     stream::cursor(session, query.last_event_id.as_deref()),
@@ -83,7 +97,7 @@ impl Edge {
                 stream::serve(
                     session,
                     visit.stream,
-                    subscription,
+                    (subscription, permit),
                     start,
                     &visit.headers,
                     visit.request_id,
@@ -93,10 +107,19 @@ impl Edge {
                 return Ok(Served::HandedOver);
             }
             Answer::Snapshot(representation) => {
-                let Ok(subscription) = self.hub.subscribe(&key) else {
-                    return self.full(session, &visit, accept.as_deref()).await;
-                };
                 let ask = Ask::new(&session.req_header().headers, representation);
+                // Who waits for a change holds a connection, as a reader of a stream does.
+                let held = ask
+                    .waits()
+                    .then(|| visit.limits.hold(visit.index, visit.client, visit.identity));
+                let _permit = match held.transpose() {
+                    Ok(permit) => permit,
+                    Err(excess) => return over(session, &visit, excess, None).await,
+                };
+                let Ok(subscription) = self.hub.subscribe(&key) else {
+                    let excess = Excess::of_channels(visit.stream.max_channels);
+                    return over(session, &visit, excess, None).await;
+                };
                 snapshot::serve(
                     session,
                     subscription,
@@ -117,11 +140,10 @@ impl Edge {
         session: &mut Session,
         visit: Visit<'_>,
     ) -> pingora::Result<Served> {
-        const METHODS: &[&str] = &["POST", "OPTIONS"];
         match session.req_header().method {
             Method::POST => {}
-            Method::OPTIONS => return options(session, &visit, METHODS).await,
-            _ => return other_method(session, &visit, METHODS).await,
+            Method::OPTIONS => return options(session, &visit, OF_PUBLISH).await,
+            _ => return other_method(session, &visit, OF_PUBLISH).await,
         }
         let Source::Publish(source) = &visit.stream.source else {
             return refuse(
@@ -148,7 +170,9 @@ impl Edge {
             Ok(id) => publish::accepted(session, id, visit.request_id, &visit.headers).await?,
             Err(error) => {
                 let rejection = match error {
-                    PublishError::Full => Rejection::TooManyChannels(visit.stream.max_channels),
+                    PublishError::Full => {
+                        Rejection::Limited(Excess::of_channels(visit.stream.max_channels))
+                    }
                     PublishError::Unreachable => Rejection::PublishFailed,
                 };
                 return refuse(session, &rejection, visit.request_id, &visit.headers).await;
@@ -156,21 +180,32 @@ impl Edge {
         }
         Ok(Served::Answered)
     }
+}
 
-    /// The stream follows as many resources as it may. An EventSource would never come back from a status (EDGE L3).
-    async fn full(
-        &self,
-        session: &mut Session,
-        visit: &Visit<'_>,
-        accept: Option<&str>,
-    ) -> pingora::Result<Served> {
-        if visit.limits.overload == Overload::Stream && accept == Some("text/event-stream") {
-            stream::soft_reject(session, &visit.headers, "limit", visit.request_id).await?;
-            return Ok(Served::Answered);
-        }
-        let rejection = Rejection::TooManyChannels(visit.stream.max_channels);
-        refuse(session, &rejection, visit.request_id, &visit.headers).await
+/// Refuses a stream. An EventSource would never come back from a status (EDGE L3).
+async fn over(
+    session: &mut Session,
+    visit: &Visit<'_>,
+    excess: Excess,
+    accept: Option<&str>,
+) -> pingora::Result<Served> {
+    if visit.overload == Overload::Stream && accept == Some("text/event-stream") {
+        let reason = match excess.is_overload() {
+            true => "overloaded",
+            false => "limit",
+        };
+        stream::soft_reject(
+            session,
+            &visit.headers,
+            reason,
+            excess.retry,
+            visit.request_id,
+        )
+        .await?;
+        return Ok(Served::Answered);
     }
+    let rejection = Rejection::Limited(excess);
+    refuse(session, &rejection, visit.request_id, &visit.headers).await
 }
 
 fn offer(stream: &Stream) -> Offer<'_> {

@@ -39,6 +39,9 @@ const PURE: &[&str] = &[
     "channel/log",
     "channel/event",
     "poller/schedule",
+    "edge/client_address/header",
+    "edge/limit/key",
+    "edge/limit/policy",
     "edge/negotiate",
     "config/field",
 ];

@@ -9,6 +9,7 @@ mod cors;
 mod fanout;
 mod hops;
 mod layers;
+mod limits;
 mod passthrough;
 mod polling;
 mod publish;

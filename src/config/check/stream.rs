@@ -6,11 +6,12 @@ use std::time::Duration;
 use super::super::field::{Alphabet, PathTemplate};
 use super::super::read::{Item, Section};
 use super::super::{
-    Adaptive, Cors, EventName, Form, History, RedisServer, Resume, Source, Start, Stream, Upstream,
+    Adaptive, Cors, EventName, Form, History, RedisServer, Resume, Source, Start, Stream,
+    StreamLimits, Upstream,
 };
 use super::path::{self, Paths};
 use super::text::Names;
-use super::{Named, all as all_of, cors, fit, headers, http, keys, publish, redis};
+use super::{Named, all as all_of, cors, fit, headers, http, keys, process, publish, redis};
 use crate::value::{DataTemplate, Selector};
 
 /// What a stream may refer to, and what the streams before it have taken.
@@ -75,6 +76,10 @@ fn read<'a>(section: &Section<'a>, world: &mut World<'_, 'a>) -> Option<Stream> 
         Some(item) => cors::read(item),
         None => world.cors.cloned(),
     };
+    let limits = match section.given("limits") {
+        Some(item) => process::stream_limits(item),
+        None => Some(StreamLimits::default()),
+    };
     let headers = headers::of_responses(&section.get("headers"));
     let stale_after = match (stale_after, every, adaptive) {
         (Some(given), Some(every), Some(adaptive)) => {
@@ -111,6 +116,7 @@ fn read<'a>(section: &Section<'a>, world: &mut World<'_, 'a>) -> Option<Stream> 
         max_stream_age: max_stream_age?,
         max_channels: max_channels?,
         cors: cors?,
+        limits: limits?,
         headers: headers?,
     })
 }

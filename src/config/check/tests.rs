@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::super::field::{Match, Rate};
 use super::super::{
-    CorsOrigin, Form, HttpFormat, Overload, PubSubName, RedisShape, Resume, Source, Start, Stream,
+    ClientAddress, CorsOrigin, Form, HttpFormat, Overload, PubSubName, RedisShape, Resume, Source,
+    Start, Stream, StreamLimits,
 };
 use super::*;
 use crate::params::{Escape, Params};
@@ -196,6 +197,20 @@ fn defaults_are_those_of_the_contract() {
         (Overload::Stream, 256 << 10)
     );
     assert_eq!(config.limits.write_stall, seconds(15));
+    let per_second = Rate {
+        count: 50,
+        per: seconds(1),
+    };
+    assert_eq!(
+        (config.limits.requests, config.limits.connects),
+        (None, per_second)
+    );
+    assert_eq!(
+        (config.limits.streams_per_client, config.limits.streams),
+        (1000, 100_000)
+    );
+    assert_eq!(stream.limits, StreamLimits::default());
+    assert_eq!(config.client_address, ClientAddress::default());
     assert_eq!(
         (config.shutdown.drain, config.shutdown.retry),
         (seconds(30), (seconds(1), seconds(30)))

@@ -102,7 +102,7 @@ pub(in crate::config) static STREAM: Table = table(&[
     key("max_channels", integer(1, 10_000_000), "Distinct resources at once.").or("10000"),
     key("cors", Section(&CORS), "For this stream instead of the global one."),
     later("auth"),
-    later("limits"),
+    key("limits", Section(&STREAM_LIMITS), "For this stream; what it does not say is as in the global limits."),
     key("headers", Map(&Text), "More response headers.").or("{}"),
 ])
 .with_one_of(&["http", "redis", "publish"]);
@@ -133,16 +133,30 @@ pub(in crate::config) static CORS: Table = table(&[
 ]);
 
 pub(in crate::config) static LIMITS: Table = table(&[
-    key("requests", Only(&["null"]), "Requests of one client address.").or("null"),
-    later("connects"),
-    later("streams_per_client"),
-    later("streams"),
+    key("requests", Rate, "Requests of one client address (IPv6: /64), such as 50/s, as many at once; over: 429.").or("null"),
+    key("connects", Rate, "Streams that one client address may open.").or("50/s"),
+    key("streams_per_client", integer(1, 10_000_000), "Streams of one client address, or of one authenticated identity, at once.").or("1000"),
+    key("streams", integer(1, 10_000_000), "Streams at once.").or("100000"),
     key("overload", choice(&["stream", "status"]), "How a full gateway answers an EventSource: 200 with retry and a clean end, or 429 / 503.").or("stream"),
     key("queue", size(KIB, GIB), "Bytes that one slow client may be behind before it gets only the newest value.").or("256KiB"),
     key("write_stall", duration(SECOND, HOUR), "How long a client may take no bytes.").or("15s"),
     key("header_timeout", duration(SECOND, HOUR), "How long a client may take for the head of a request, and for its TLS handshake.").or("10s"),
     key("max_header_bytes", size(KIB, MIB), "Bytes of the head of a request.").or("32KiB"),
 ]);
+
+pub(in crate::config) static STREAM_LIMITS: Table = table(&[
+    key("requests", Rate, "Requests of one client address for this stream, instead of the global limit."),
+    key("connects", Rate, "Times that one client address may open this stream, instead of the global limit."),
+    key("streams_per_client", integer(1, 10_000_000), "Of this stream, for one client address or identity, instead of the global limit."),
+    key("streams", integer(1, 10_000_000), "Of this stream at once, within the global limit."),
+    key("overload", choice(&["stream", "status"]), "How this stream refuses an EventSource."),
+    refused("queue", PROCESS_WIDE),
+    refused("write_stall", PROCESS_WIDE),
+    refused("header_timeout", PROCESS_WIDE),
+    refused("max_header_bytes", PROCESS_WIDE),
+]);
+
+const PROCESS_WIDE: &str = "holds for the whole process (write it in limits at the top level)";
 
 pub(in crate::config) static SHUTDOWN: Table = table(&[
     key("drain", duration(0, HOUR), "Window over which streams end.").or("30s"),

@@ -180,7 +180,7 @@ impl<'a> Section<'a> {
                 continue;
             };
             match &key.kind {
-                Kind::Later => name.problem("not supported yet (remove the key)"),
+                Kind::Refused(why) => name.problem(*why),
                 Kind::Only(values) => {
                     let value = self.item.member(entry);
                     if !value.is_broken() && !value.is_one_of(values) {
@@ -239,7 +239,7 @@ impl<'a> Section<'a> {
 #[cfg(test)]
 impl Drop for Section<'_> {
     fn drop(&mut self) {
-        let read = |key: &&Key| !matches!(key.kind, Kind::Later | Kind::Only(_));
+        let read = |key: &&Key| !matches!(key.kind, Kind::Refused(_) | Kind::Only(_));
         let wanted: BTreeSet<_> = self
             .table
             .keys
@@ -255,7 +255,7 @@ impl Drop for Section<'_> {
 
 /// The keys that can be written now.
 fn known(table: &'static Table) -> impl Iterator<Item = &'static str> {
-    let now = |key: &&Key| !matches!(key.kind, Kind::Later | Kind::Only(_));
+    let now = |key: &&Key| !matches!(key.kind, Kind::Refused(_) | Kind::Only(_));
     table.keys.iter().filter(now).map(|key| key.name)
 }
 

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use wellspring::sse::parser::{Event, Item, Parser};
 
 use super::soon;
@@ -57,6 +57,15 @@ impl Connection {
             stream,
             unread: Vec::new(),
         }
+    }
+
+    /// From this address of the loopback network, such as 127.0.0.2.
+    pub async fn open_from(source: &str, address: SocketAddr) -> Self {
+        let source = SocketAddr::new(source.parse().expect("an address"), 0);
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind(source).expect("binds");
+        let stream = soon("connected", socket.connect(address)).await;
+        Self::over(stream.expect("connects"))
     }
 
     pub fn over(stream: TcpStream) -> Self {
@@ -169,7 +178,19 @@ pub async fn request(
     headers: &[&str],
     body: &str,
 ) -> Response {
-    let mut connection = Connection::open(address).await;
+    let connection = Connection::open(address).await;
+    request_over(connection, address, method, target, headers, body).await
+}
+
+/// The same on this connection.
+pub async fn request_over(
+    mut connection: Connection,
+    address: SocketAddr,
+    method: &str,
+    target: &str,
+    headers: &[&str],
+    body: &str,
+) -> Response {
     let mut head = format!("{method} {target} HTTP/1.1\r\nhost: {address}\r\n");
     if !body.is_empty() {
         head.push_str(&format!("content-length: {}\r\n", body.len()));
@@ -206,7 +227,16 @@ impl EventSource {
     }
 
     pub async fn open_with(address: SocketAddr, target: &str, headers: &[&str]) -> Self {
-        let mut connection = Connection::open(address).await;
+        Self::over(Connection::open(address).await, address, target, headers).await
+    }
+
+    /// The same on this connection.
+    pub async fn over(
+        mut connection: Connection,
+        address: SocketAddr,
+        target: &str,
+        headers: &[&str],
+    ) -> Self {
         let mut head =
             format!("GET {target} HTTP/1.1\r\nhost: {address}\r\naccept: text/event-stream\r\n");
         for line in headers {
