@@ -138,7 +138,7 @@ async fn an_expired_value_is_not_given_to_newcomers() {
     let upstream = TestUpstream::saying(json("1")).await;
     let gateway = TestGateway::polling(
         &upstream.url(),
-        "    stale_after: 100ms\n    expire_after: 200ms\n",
+        "    stale_after: 100ms\n    expire_after: 200ms\nlimits: {connects: 100000/s}\n",
     );
     let mut stream = EventSource::open(gateway.address, "/value").await;
     stream.event().await;
