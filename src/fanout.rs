@@ -153,7 +153,7 @@ struct Arrival {
     form: Form,
     heartbeat: Duration,
     max_age: Duration,
-    held: Box<Held>,
+    held: Held,
 }
 
 impl Arrival {
@@ -165,13 +165,13 @@ impl Arrival {
             form: stream.form,
             heartbeat: stream.heartbeat,
             max_age: stream.max_age,
-            held: Box::new(Held {
+            held: Held {
                 account: Account::open(stream.observer),
                 expires: stream.expires,
                 _permit: stream.permit,
                 subscription: stream.subscription,
                 _open: open,
-            }),
+            },
         };
         (stream.carrier, arrival)
     }

@@ -33,8 +33,8 @@ pub(super) struct Conn {
     bytes: u64,
     /// There is something that the socket did not take: this, or what the TLS session holds, or both.
     pub(super) unsent: Option<Box<Outgoing>>,
-    /// Not needed until the end.
-    pub(super) held: Box<Held>,
+    /// Not needed until the end; here, because an allocation of its own would cost more.
+    pub(super) held: Held,
 }
 
 /// How far a connection is.

@@ -53,7 +53,7 @@ struct Http2Stream {
     written: Instant,
     bytes: u64,
     events: u64,
-    held: Box<Held>,
+    held: Held,
 }
 
 /// What a stream waits for.
