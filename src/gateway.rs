@@ -168,6 +168,11 @@ impl Gateway {
         &self.addresses
     }
 
+    /// Open connections of each listener, in the order of the file: over HTTP/1.1 and over HTTP/2; those of streams too.
+    pub fn connections(&self) -> Vec<(usize, usize)> {
+        self.doors.iter().map(Door::connections).collect()
+    }
+
     /// How many streams are open.
     pub fn open_streams(&self) -> usize {
         self.fanout.open()

@@ -29,9 +29,9 @@
 //!
 //! # Where this is unlike what you may expect
 //!
-//! Pingora's `Server` is not used, its `HttpProxy` is: listening sockets, signals and the order of stopping are ours
-//! (`edge::accept`, [`gateway`]), because the server sleeps through its grace period and owns the accepted connections'
-//! buffers. The configuration is read by a small reader over a tree with positions instead of serde, because all
+//! Pingora's `Server` is not used, its `HttpProxy` is: listening sockets, TLS, signals and the order of stopping are ours
+//! (`edge::accept`, `edge::front`, [`gateway`]), because the server sleeps through its grace period and owns the accepted
+//! connections' buffers. So is the head of an HTTP/1 request: it is read strictly before Pingora sees it. The configuration is read by a small reader over a tree with positions instead of serde, because all
 //! problems are to be told at once. `config` uses the types of `value`, `sse` and `channel` that it parses into.
 
 pub mod channel;

@@ -192,7 +192,7 @@ impl<'a> Fields<'a> {
         let Some(colon) = line.iter().position(|&byte| byte == b':') else {
             return Err(bad("A line of the head is no header."));
         };
-        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+        let (name, value) = (&line[..colon], trim(&line[colon + 1..]));
         if name.is_empty() || !name.iter().copied().all(is_token) {
             return Err(bad("The name of a header is no token."));
         }
@@ -219,7 +219,7 @@ impl<'a> Fields<'a> {
     }
 
     fn transfer_encoding(&mut self, value: &[u8]) -> Result<(), Fault> {
-        for coding in value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
+        for coding in value.split(|&byte| byte == b',').map(trim) {
             if self.chunked || coding.is_empty() {
                 return Err(bad("Transfer-Encoding does not end in one chunked."));
             }
@@ -288,6 +288,14 @@ fn is_token(byte: u8) -> bool {
 /// RFC 9110 §5.5: visible, space, tab, or not ASCII.
 fn is_text(byte: u8) -> bool {
     byte == b'\t' || (byte >= b' ' && byte != 0x7f)
+}
+
+/// Without the spaces and tabs around it (RFC 9110 §5.6.3), and without those alone.
+fn trim(mut text: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = text {
+        text = rest;
+    }
+    text
 }
 
 /// Digits alone, below 10^18: no sign, no list, no space.

@@ -26,6 +26,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tracing::{error, info, warn};
+use x509_parser::extensions::GeneralName;
 
 use super::super::reply::{self, Rejection};
 use super::super::request;
@@ -235,7 +236,7 @@ impl ByName {
             let certified = CertifiedKey::from_der(chain(file)?, key, &ring::default_provider())
                 .map_err(|error| content(&file.path, &error))?;
             let certified = Arc::new(certified);
-            for name in dns_names(&certified).map_err(|error| content(&file.path, &error))? {
+            for name in dns_names(certified.end_entity_cert()?, &file.path)? {
                 // Of two certificates for one name the earlier stands.
                 names.entry(name).or_insert_with(|| certified.clone());
             }
@@ -257,14 +258,25 @@ impl ResolvesServerCert for ByName {
     }
 }
 
-/// The names that the certificate itself says, lowercase (RFC 6125: subjectAltName alone).
-fn dns_names(certified: &CertifiedKey) -> Result<Vec<String>, rustls::Error> {
-    let leaf = certified.end_entity_cert()?;
-    let parsed = webpki::EndEntityCert::try_from(leaf)
-        .map_err(|_| rustls::Error::General("the certificate cannot be read".into()))?;
-    Ok(parsed
-        .valid_dns_names()
-        .map(str::to_ascii_lowercase)
+/// The names that a certificate itself says, lowercase (RFC 6125: subjectAltName alone). That it is over is only warned of:
+/// a gateway that serves nobody helps less.
+fn dns_names(leaf: &CertificateDer<'_>, file: &Path) -> Result<Vec<String>, TlsError> {
+    let (_, parsed) =
+        x509_parser::parse_x509_certificate(leaf).map_err(|error| content(file, &error))?;
+    if !parsed.validity().is_valid() {
+        warn!(file = %file.display(), "this certificate is over, or not valid yet: clients refuse it");
+    }
+    let names = parsed
+        .subject_alternative_name()
+        .map_err(|error| content(file, &error))?;
+    let names = names
+        .into_iter()
+        .flat_map(|names| &names.value.general_names);
+    Ok(names
+        .filter_map(|name| match name {
+            GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+            _ => None,
+        })
         .collect())
 }
 
