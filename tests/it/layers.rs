@@ -43,6 +43,8 @@ const PURE: &[&str] = &[
     "edge/limit/key",
     "edge/limit/policy",
     "edge/negotiate",
+    "edge/front/body",
+    "edge/front/head",
     "config/field",
 ];
 

@@ -1,5 +1,6 @@
 //! Real parts with a controller; each ends by `Drop`.
 
+pub mod authority;
 pub mod browser;
 pub mod client;
 pub mod gateway;

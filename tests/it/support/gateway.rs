@@ -14,9 +14,14 @@ pub struct TestGateway {
 impl TestGateway {
     /// `file` without its `listeners`; `{upstream}` and the like are for the caller to fill.
     pub fn start(file: &str) -> Self {
+        Self::listening("  - address: 127.0.0.1:0", file)
+    }
+
+    /// The same with these `listeners`, the first of which is its address.
+    pub fn listening(listeners: &str, file: &str) -> Self {
         // Another test of this process may have installed it before.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let file = format!("listeners:\n  - address: 127.0.0.1:0\n{file}");
+        let file = format!("listeners:\n{listeners}\n{file}");
         let config = match config::parse("test.yaml", &file, &|_| None) {
             Ok(config) => config,
             Err(problems) => panic!("{problems}\n{file}"),
