@@ -302,35 +302,39 @@ async fn limits_of_one_stream() {
 /// Whoever waits for a change holds a connection, as a reader does.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wait_counts_as_a_stream() {
+    let limits = "limits: {streams_per_client: 1, connects: 100000/s, overload: status}\n";
     let upstream = TestUpstream::saying(json("1")).await;
-    let limits = "limits: {streams_per_client: 1, overload: status}\n";
-    let gateway = gateway(&upstream, "", limits);
-    let first = get(gateway.address, "/a", &[]).await;
+    let full = gateway(&upstream, "", limits);
+    let first = get(full.address, "/a", &[]).await;
     let condition = format!("if-none-match: {}", first.head.header("etag").expect("one"));
     let wait = [condition.as_str(), "prefer: wait=60"];
-    let mut reader = EventSource::open(gateway.address, "/a").await;
+    let mut reader = EventSource::open(full.address, "/a").await;
     is_served(&mut reader).await;
-    is_429(
-        &get(gateway.address, "/a", &wait).await,
-        "streams_per_client",
-    );
-    drop(reader);
-    eventually("its end is noticed", || gateway.gateway.open_streams() == 0).await;
-    let changed = async {
-        // The wait has begun when it takes the only place.
-        while get(gateway.address, "/a", &[STREAM]).await.head.status != 429 {
-            eventually("room again", || gateway.gateway.open_streams() == 0).await;
-        }
+    is_429(&get(full.address, "/a", &wait).await, "streams_per_client");
+
+    // Nobody polls here before somebody waits.
+    let upstream = TestUpstream::saying(json("1")).await;
+    let free = gateway(&upstream, "", limits);
+    let meanwhile = async {
+        eventually("the wait has begun", || upstream.count() > 0).await;
+        is_429(
+            &get(free.address, "/b", &[STREAM]).await,
+            "streams_per_client",
+        );
         upstream.say(json("2"));
     };
-    let (held, ()) = tokio::join!(get(gateway.address, "/a", &wait), changed);
+    let (held, ()) = tokio::join!(get(free.address, "/a", &wait), meanwhile);
     assert_eq!((held.head.status, held.body.as_str()), (200, "2"));
-    is_429_no_more(&gateway).await;
+    // The answer may be here before its place is free.
+    while opens(free.address, "/b").await != 200 {}
 }
 
-async fn is_429_no_more(gateway: &TestGateway) {
-    let mut stream = EventSource::open(gateway.address, "/a").await;
-    assert_eq!(stream.next().await.1, "2");
+/// The status of a stream that is left at once.
+async fn opens(address: SocketAddr, target: &str) -> u16 {
+    let mut connection = Connection::open(address).await;
+    let head = format!("GET {target} HTTP/1.1\r\nhost: {address}\r\n{STREAM}\r\n\r\n");
+    connection.send(head.as_bytes()).await;
+    connection.head().await.status
 }
 
 /// EDGE Q1: behind a trusted proxy each client is counted for itself, by the last hop that is not trusted.
@@ -419,4 +423,27 @@ async fn a_crowd_is_let_in_by_and_by() {
         }
     }
     assert_eq!(gateway.gateway.open_streams(), 20);
+}
+
+/// EDGE Q11: streams of one HTTP/2 connection are counted one by one, and given back when they are reset.
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_of_one_http2_connection() {
+    let upstream = TestUpstream::saying(json("1")).await;
+    let limits = "limits: {streams_per_client: 2, overload: status}\n";
+    let gateway = gateway(&upstream, "", limits);
+    let client = reqwest::Client::builder().no_proxy().tls_certs_only([]);
+    let client = client.http2_prior_knowledge().build().expect("a client");
+    let url = format!("http://{}/a", gateway.address);
+    let open = || async {
+        let request = client.get(&url).header("accept", "text/event-stream");
+        request.send().await.expect("an answer")
+    };
+    let mut held = vec![open().await, open().await];
+    assert!(held.iter().all(|stream| stream.status() == 200));
+    assert_eq!(open().await.status(), 429);
+    held.pop();
+    eventually("its end is noticed", || gateway.gateway.open_streams() == 1).await;
+    held.push(open().await);
+    assert_eq!(held[1].status(), 200);
+    assert_eq!(open().await.status(), 429);
 }
