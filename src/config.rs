@@ -5,6 +5,7 @@
 //! positions) → `read` (typed questions, references to the environment; collects every problem) → `check` (one file a section,
 //! cross references). `keys` names every key once, for the reader and for [`schema`].
 
+mod auth;
 mod check;
 mod client_address;
 pub mod field;
@@ -25,6 +26,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
 pub use crate::sse::EventName;
+pub use auth::{ApiKeys, Auth, AuthMethod, Hashed, Jwt, JwtKeys};
 pub use client_address::ClientAddress;
 pub use field::{CorsOrigin, HostPattern, PathTemplate, Pattern, Rate, Secret};
 pub use listener::{Listener, PemFile, PemKey, ServerCertificate, ServerTls, TlsVersion};
@@ -182,6 +184,8 @@ pub struct Stream {
     pub cors: Cors,
     /// What it allows otherwise than the process.
     pub limits: StreamLimits,
+    /// Who may use this path.
+    pub auth: Arc<Auth>,
     /// Added to responses of this path.
     pub headers: HeaderMap,
 }
@@ -325,6 +329,8 @@ pub struct PublishSource {
     pub server: Option<Arc<RedisServer>>,
     /// Bytes of one message.
     pub max_body: usize,
+    /// Who may publish; the stream's own when the file says nothing else.
+    pub auth: Arc<Auth>,
 }
 
 /// The interval follows the rate of change, between these.

@@ -5,6 +5,7 @@
 //! Every refusal is a [`Rejection`] and becomes a response in `reply`, nowhere else.
 
 pub mod accept;
+mod auth;
 mod client_address;
 mod conn;
 mod cors;
@@ -39,9 +40,10 @@ use tokio::sync::watch;
 use tracing::{debug, error};
 
 use crate::channel::{ChannelKey, EventId, Hub};
-use crate::config::{Config, Overload};
+use crate::config::{self, Config, Overload};
 use crate::fanout::Fanout;
 use crate::value::Value;
+use auth::{Gate, Guard, Identity};
 use client_address::ClientAddress;
 use cors::Header;
 pub use front::{Settings, TlsError};
@@ -76,6 +78,7 @@ pub struct Edge {
     hub: Arc<Hub>,
     fanout: Arc<Fanout>,
     publish: Box<dyn Publish>,
+    gate: Gate,
     stop: watch::Receiver<bool>,
 }
 
@@ -86,6 +89,15 @@ struct Live {
     router: Router,
     upstreams: BTreeMap<String, PassThrough>,
     limits: Limits,
+    /// By the index of the stream.
+    guards: Vec<Guards>,
+}
+
+/// Who may use the paths of one stream; `None`: everybody.
+#[derive(Debug)]
+struct Guards {
+    read: Option<Guard>,
+    publish: Option<Guard>,
 }
 
 /// What one request gathers on its way.
@@ -95,6 +107,8 @@ pub struct Context {
     peer: Peer,
     client: ClientAddress,
     request_id: String,
+    /// Who asks, once that is known.
+    identity: Option<Identity>,
     passing: Option<Passing>,
 }
 
@@ -124,18 +138,20 @@ impl Edge {
         publish: Box<dyn Publish>,
         stop: watch::Receiver<bool>,
     ) -> Self {
+        let gate = Gate::new();
         Self {
-            live: ArcSwap::from_pointee(Live::new(config, None)),
+            live: ArcSwap::from_pointee(Live::new(config, &gate, None)),
             hub,
             fanout,
             publish,
+            gate,
             stop,
         }
     }
 
     /// Answers, or says that the connection was handed over or which upstream answers.
-    async fn serve(&self, session: &mut Session, ctx: &Context) -> pingora::Result<Served> {
-        let live = &*ctx.live;
+    async fn serve(&self, session: &mut Session, ctx: &mut Context) -> pingora::Result<Served> {
+        let live = ctx.live.clone();
         if let Some(why) = request::fault(session.req_header()) {
             return refuse(session, &Rejection::BadRequest(why), &ctx.request_id, &[]).await;
         }
@@ -176,11 +192,9 @@ impl Edge {
             }
         }
         let (index, params, publishing) = match target {
-            Target::Stream(index, params) => (index, params, false),
-            Target::Publish(index, params) => (index, params, true),
-            Target::Refused(_) => {
-                return refuse(session, &Rejection::BadParameter, &ctx.request_id, &headers).await;
-            }
+            Target::Stream(index, params) => (index, Some(params), false),
+            Target::Publish(index, params) => (index, Some(params), true),
+            Target::Refused(index, publishing) => (index, None, publishing),
             Target::Other => {
                 return match route {
                     Some(pass) => Ok(Served::Pass(Passing::unchanged(pass.clone()))),
@@ -188,16 +202,34 @@ impl Edge {
                 };
             }
         };
+        let guard = match publishing {
+            true => live.guards[index].publish.as_ref(),
+            false => live.guards[index].read.as_ref(),
+        };
+        if let Some(guard) = guard {
+            headers.extend(guard.headers());
+            let stream = &live.config.streams[index];
+            if let Err(why) = self.admit(session, ctx, guard, (stream, publishing)).await {
+                // What is left of the body is not read: the connection ends with the answer (EDGE P4).
+                if request::has_body(&session.req_header().headers) {
+                    session.set_keepalive(None);
+                }
+                return refuse(session, &why, &ctx.request_id, &headers).await;
+            }
+        }
+        let Some(params) = params else {
+            return refuse(session, &Rejection::BadParameter, &ctx.request_id, &headers).await;
+        };
         let visit = Visit {
             index,
             stream: &live.config.streams[index],
             limits: &live.limits,
             overload: live.overload(index),
             client: ctx.client.address,
-            identity: None,
             params,
             headers,
             request_id: &ctx.request_id,
+            identity: ctx.identity.as_ref(),
             route,
         };
         match publishing {
@@ -207,9 +239,45 @@ impl Edge {
     }
 }
 
+impl Edge {
+    /// Finds out who asks. A preflight has no credentials to show (EDGE C6).
+    async fn admit(
+        &self,
+        session: &mut Session,
+        ctx: &mut Context,
+        guard: &Guard,
+        (stream, publishing): (&config::Stream, bool),
+    ) -> Result<(), Rejection> {
+        let query = guard.take_query(session.req_header_mut());
+        let request = session.req_header();
+        if request.method == Method::OPTIONS && cors::is_preflight(&request.headers) {
+            return Ok(());
+        }
+        let counts = !publishing && visit::wants_stream(stream, request);
+        let query = query.as_deref().filter(|_| counts);
+        let address = ctx.client.address;
+        let admitted = self.gate.admit(
+            guard,
+            request,
+            (query, &stream.cors),
+            address,
+            &ctx.request_id,
+        );
+        ctx.identity = Some(admitted.await?);
+        Ok(())
+    }
+}
+
 impl Live {
     /// `before`: what the file said until now, whose limits go on where they did not change.
-    fn new(config: Arc<Config>, before: Option<&Self>) -> Self {
+    fn new(config: Arc<Config>, gate: &Gate, before: Option<&Self>) -> Self {
+        let guards = |stream: &Arc<config::Stream>| Guards {
+            read: gate.guard(&stream.auth),
+            publish: match &stream.source {
+                config::Source::Publish(publish) => gate.guard(&publish.auth),
+                _ => None,
+            },
+        };
         let pass_through = |(name, upstream): (&String, &Arc<_>)| {
             (name.clone(), PassThrough::new(Arc::clone(upstream)))
         };
@@ -217,6 +285,7 @@ impl Live {
             router: Router::new(&config),
             upstreams: config.upstreams.iter().map(pass_through).collect(),
             limits: Limits::new(&config, before.map(|before| &before.limits)),
+            guards: config.streams.iter().map(guards).collect(),
             config,
         }
     }
@@ -258,6 +327,7 @@ impl ProxyHttp for Edge {
             client: ClientAddress::of_peer(&peer),
             peer,
             request_id: String::new(),
+            identity: None,
             passing: None,
         }
     }
@@ -377,6 +447,11 @@ impl ProxyHttp for Edge {
             error_code: 0,
             can_reuse_downstream: false,
         }
+    }
+
+    /// What Pingora's own log lines say about a request: nothing of what the client sent (EDGE A10).
+    fn request_summary(&self, _session: &Session, ctx: &Context) -> String {
+        format!("request {}", ctx.request_id)
     }
 
     fn suppress_error_log(&self, _session: &Session, _ctx: &Context, error: &Error) -> bool {

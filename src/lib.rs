@@ -45,4 +45,5 @@ pub mod params;
 pub mod poller;
 pub mod source;
 pub mod sse;
+pub mod token;
 pub mod value;

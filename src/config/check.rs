@@ -3,6 +3,7 @@
 //! Each reader asks for all of its keys before it gives up, so that all problems come in one run. A `None` means that a
 //! problem has been told.
 
+mod auth;
 mod client_address;
 mod cors;
 mod fit;
@@ -116,15 +117,18 @@ fn root(item: Item<'_>) -> Option<Config> {
     let upstreams = Named::read("upstreams", &section.get("upstreams"), upstream::read);
     let redis = Named::read("redis", &section.get("redis"), redis::server);
     let cors = cors::read(section.get("cors"));
+    let auth = auth::read(&section.get("auth"));
     let mut world = World {
         upstreams: &upstreams,
         servers: &redis,
         cors: cors.as_ref(),
+        auth: auth.as_ref(),
+        open_publishing: Vec::new(),
         paths: Paths::default(),
     };
     let streams = stream::all(&section.get("streams"), &mut world);
     if let Some(listeners) = &listeners {
-        refuse_open_publishing(listeners, &world.paths);
+        refuse_open_publishing(listeners, &world.open_publishing);
     }
     let routes = route::all(&section.get("routes"), &upstreams);
     let limits = process::limits(section.get("limits"));
@@ -136,6 +140,7 @@ fn root(item: Item<'_>) -> Option<Config> {
             .get("streams")
             .problem("there is nothing to serve (write streams, routes or both)");
     }
+    auth?;
     Some(Config {
         listeners: listeners?,
         client_address: client_address?,
@@ -149,17 +154,17 @@ fn root(item: Item<'_>) -> Option<Config> {
 }
 
 /// CONTRACT.md §3 "Publish": without `auth` only for who is on this machine.
-fn refuse_open_publishing(listeners: &[Listener], paths: &Paths<'_>) {
+fn refuse_open_publishing(listeners: &[Listener], open: &[Item<'_>]) {
     if listeners
         .iter()
         .all(|listener| listener.address.ip().to_canonical().is_loopback())
     {
         return;
     }
-    for item in paths.publish_items() {
+    for item in open {
         item.problem(
-            "publishing needs auth, which is not supported yet, unless every listener is loopback \
-             (write listener addresses such as 127.0.0.1:8080)",
+            "publishing needs auth unless every listener is loopback (write auth here or for the stream, \
+             or listener addresses such as 127.0.0.1:8080)",
         );
     }
 }

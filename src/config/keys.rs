@@ -9,9 +9,9 @@ mod tables;
 
 pub(super) use sources::{HTTP_SOURCE, PUBLISH_SOURCE, REDIS_SOURCE};
 pub(super) use tables::{
-    ADAPTIVE, CLIENT_ADDRESS, CORS, HISTORY, LIMITS, LISTENER, LISTENER_CERTIFICATE, LISTENER_TLS,
-    REDIS_SERVER, ROOT, ROUTE, SHUTDOWN, STREAM, STREAM_LIMITS, TELEMETRY, TIMEOUTS, UPSTREAM,
-    UPSTREAM_TLS,
+    ADAPTIVE, API_KEYS, AUTH, BASIC, CLIENT_ADDRESS, CORS, HASHED, HISTORY, JWT, LIMITS, LISTENER,
+    LISTENER_CERTIFICATE, LISTENER_TLS, REDIS_SERVER, ROOT, ROUTE, SHUTDOWN, STREAM, STREAM_LIMITS,
+    TELEMETRY, TIMEOUTS, UPSTREAM, UPSTREAM_TLS,
 };
 
 /// The keys of one map.
@@ -62,6 +62,8 @@ pub(super) enum Kind {
         later: &'static [&'static str],
     },
     Section(&'static Table),
+    /// A map with these keys, a list of such maps, or `none`.
+    NoneOrMany(&'static Table),
     List(&'static Self),
     Pair(&'static Self),
     /// Names of the file's own choice.
@@ -134,6 +136,12 @@ const fn integer(min: u64, max: u64) -> Kind {
 const fn choice(now: &'static [&'static str]) -> Kind {
     Kind::Choice { now, later: &[] }
 }
+
+/// Those that `token` can verify (RFC 7518 §3.1, RFC 8037 §3.1).
+pub(super) const ALGORITHMS: [&str; 12] = [
+    "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256",
+    "ES384", "EdDSA",
+];
 
 const MILLISECOND: u64 = 1;
 const SECOND: u64 = 1000;

@@ -115,6 +115,10 @@ fn kind(kind: &Kind) -> Value {
         Kind::Rate => text("^[0-9]+/[smh]$"),
         Kind::Choice { now, .. } => or_reference(json!({"enum": now})),
         Kind::Section(table) => section(table),
+        Kind::NoneOrMany(table) => {
+            let one = section(table);
+            json!({"anyOf": [{"enum": ["none"]}, one, {"type": "array", "items": one, "minItems": 1}]})
+        }
         Kind::List(of) => json!({"type": ["array", "null"], "items": self::kind(of)}),
         Kind::Pair(of) => {
             json!({"type": "array", "items": self::kind(of), "minItems": 2, "maxItems": 2})

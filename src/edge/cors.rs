@@ -135,6 +135,11 @@ fn matching_origin(cors: &Cors, request: &HeaderMap) -> Option<HeaderValue> {
         .then(|| origin.clone())
 }
 
+/// Whether the request's origin is one of those that the file names: `*` names nobody (C15).
+pub(super) fn is_listed(cors: &Cors, request: &HeaderMap) -> bool {
+    !cors.origins.contains(&CorsOrigin::Any) && matching_origin(cors, request).is_some()
+}
+
 /// Whether every header that a preflight names is on the list (C8).
 fn asks_for_allowed_headers(cors: &Cors, request: &HeaderMap) -> bool {
     request

@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use key::ClientKey;
+pub(super) use key::ClientKey;
 pub(super) use policy::{Limit, Policy, Quota, whole_seconds};
 
 use super::cors::Header;

@@ -21,7 +21,7 @@ pub(super) fn is_ours(request: &RequestHeader, target: &Target, has_route: bool)
     let methods = match target {
         Target::Stream(..) => OF_STREAM,
         Target::Publish(..) => OF_PUBLISH,
-        Target::Refused(_) | Target::Other => return false,
+        Target::Refused(..) | Target::Other => return false,
     };
     request.method == Method::OPTIONS && asks_for(request, methods, has_route)
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http::header::{
     ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, TRANSFER_ENCODING,
-    X_CONTENT_TYPE_OPTIONS,
+    WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderName, HeaderValue, StatusCode, Version};
 use pingora::http::ResponseHeader;
@@ -34,6 +34,17 @@ pub(super) enum Rejection {
     CodingNotSupported,
     /// The host is none of those that the listener serves.
     Misdirected,
+    /// Nobody showed who they are, or nobody that is known; how to.
+    Unauthorized(Vec<HeaderValue>),
+    /// Somebody who is known, without a right to this; what would give it.
+    Forbidden(Vec<HeaderValue>),
+    /// A browser sent its cookie along for a page that this path does not know.
+    CrossSite,
+    /// Tokens cannot be checked, as their issuer's keys are not there.
+    NoTokenKeys {
+        /// When to try again.
+        retry: Duration,
+    },
     /// Nothing is served here.
     NotFound,
     /// A stream serves such paths, but its pattern refuses a parameter.
@@ -80,6 +91,9 @@ impl Rejection {
             Self::CodingNotSupported => StatusCode::NOT_IMPLEMENTED,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
+            Self::Forbidden(_) | Self::CrossSite => StatusCode::FORBIDDEN,
+            Self::NoTokenKeys { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::NotFound | Self::BadParameter | Self::Gone => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotAcceptable(_) => StatusCode::NOT_ACCEPTABLE,
@@ -105,6 +119,10 @@ impl Rejection {
             Self::VersionNotSupported => "HTTP/1.1, HTTP/1.0 and HTTP/2 are spoken here.".into(),
             Self::CodingNotSupported => "The only transfer coding here is chunked.".into(),
             Self::Misdirected => "This host is not served here.".into(),
+            Self::Unauthorized(_) => "This path needs a valid credential.".into(),
+            Self::Forbidden(_) => "The credential is valid, but gives no right to this.".into(),
+            Self::CrossSite => "A cookie lets in only pages that this path knows.".into(),
+            Self::NoTokenKeys { .. } => "Tokens cannot be checked at the moment.".into(),
             Self::NotFound => "Nothing is served at this path.".into(),
             Self::BadParameter => "A part of this path is not what the stream there takes.".into(),
             Self::Gone => "The resource does not exist.".into(),
@@ -143,7 +161,9 @@ impl Rejection {
         match self {
             Self::PublishFailed => Some(Duration::from_secs(5)),
             Self::Limited(Excess { retry, .. }) => Some(*retry),
-            Self::SourceFails { retry, .. } | Self::NotYet { retry } => Some(*retry),
+            Self::SourceFails { retry, .. }
+            | Self::NotYet { retry }
+            | Self::NoTokenKeys { retry } => Some(*retry),
             _ => None,
         }
     }
@@ -219,6 +239,10 @@ fn problem(rejection: &Rejection, request_id: &str) -> (Vec<Header>, String) {
         && let Ok(allowed) = HeaderValue::from_str(&allowed.join(", "))
     {
         own.push((ALLOW, allowed));
+    }
+    if let Rejection::Unauthorized(challenges) | Rejection::Forbidden(challenges) = rejection {
+        let challenges = challenges.iter().cloned();
+        own.extend(challenges.map(|challenge| (WWW_AUTHENTICATE, challenge)));
     }
     if let Rejection::Limited(excess) = rejection {
         let policy = excess.policy;

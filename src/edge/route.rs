@@ -13,8 +13,8 @@ pub(super) enum Target {
     Stream(usize, Params),
     /// `POST` for the stream with this index; the parameters are the stream's.
     Publish(usize, Params),
-    /// A stream's path whose parameter the pattern refuses.
-    Refused(usize),
+    /// A path of the stream with this index whose parameter the pattern refuses, and whether it is that for publishing.
+    Refused(usize, bool),
     /// Nothing of ours.
     Other,
 }
@@ -23,7 +23,9 @@ impl Target {
     /// The stream that the path belongs to.
     pub(super) fn stream(&self) -> Option<usize> {
         match self {
-            Self::Stream(index, _) | Self::Publish(index, _) | Self::Refused(index) => Some(*index),
+            Self::Stream(index, _) | Self::Publish(index, _) | Self::Refused(index, _) => {
+                Some(*index)
+            },
             Self::Other => None,
         }
     }
@@ -73,8 +75,11 @@ impl Router {
                     let params = order.iter().map(|&at| params.0[at].clone()).collect();
                     return Target::Publish(*index, Params(params));
                 }
-                (Some(Match::Refused), Leads::ToStream(index) | Leads::ToPublish(index, _)) => {
-                    refused = Target::Refused(*index);
+                (Some(Match::Refused), Leads::ToStream(index)) => {
+                    refused = Target::Refused(*index, false);
+                }
+                (Some(Match::Refused), Leads::ToPublish(index, _)) => {
+                    refused = Target::Refused(*index, true);
                 }
                 (None, _) => {}
             }

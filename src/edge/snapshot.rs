@@ -1,7 +1,7 @@
 //! The value alone: a plain GET, conditional, and held until it changes (CONTRACT.md §3).
 
 use std::borrow::Cow;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use http::header::{AGE, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::time::timeout_at;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
+use super::auth::Identity;
 use super::cors::Header;
 use super::negotiate::{self, Representation};
 use super::reply::{self, Rejection};
@@ -31,6 +32,10 @@ pub(super) struct Ask {
     representation: Representation,
     known: Option<String>,
     wait: Option<Duration>,
+    /// Who asks decides about the answer.
+    private: bool,
+    /// Whoever asks may not know what happens later.
+    until: Option<Instant>,
 }
 
 /// What to answer.
@@ -43,13 +48,25 @@ struct Answer {
 
 impl Ask {
     /// Reads what the head says about it. There is nothing to wait for without a value that the client knows.
-    pub(super) fn new(request: &HeaderMap, representation: Representation) -> Self {
+    pub(super) fn new(
+        request: &HeaderMap,
+        representation: Representation,
+        identity: Option<&Identity>,
+    ) -> Self {
         let known = request::joined(request, IF_NONE_MATCH);
         let prefer = request::joined(request, HeaderName::from_static("prefer"));
+        let expires = identity.and_then(|identity| identity.expires);
+        // A clock that jumped back gives no more time.
+        let left = expires.map(|at| at.duration_since(SystemTime::now()).unwrap_or_default());
+        let most = left.unwrap_or(Duration::MAX);
         Self {
-            wait: negotiate::wait(prefer.as_deref()).filter(|_| known.is_some()),
+            wait: negotiate::wait(prefer.as_deref())
+                .filter(|_| known.is_some())
+                .map(|wait| wait.min(most)),
             known,
             representation,
+            private: identity.is_some(),
+            until: left.and_then(|left| Instant::now().checked_add(left)),
         }
     }
 
@@ -112,10 +129,13 @@ async fn current(
             // Nothing was published yet.
             Snapshot::Empty => return Err(Rejection::Gone),
             Snapshot::Unsettled => {
-                let deadline = match stopping {
+                let mut deadline = match stopping {
                     Some(since) => (began + FIRST_VALUE).min(since + LAST_MOMENT),
                     None => began + FIRST_VALUE,
                 };
+                if let Some(until) = ask.until {
+                    deadline = deadline.min(until);
+                }
                 if deadline <= Instant::now() {
                     return Err(Rejection::NotYet { retry });
                 }
@@ -159,8 +179,12 @@ async fn give(
     headers: &[Header],
 ) -> pingora::Result<()> {
     let state = if answer.stale { "stale" } else { "live" };
+    let caching = match ask.private {
+        true => "private, no-cache",
+        false => "no-cache",
+    };
     let mut own = vec![
-        (CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+        (CACHE_CONTROL, HeaderValue::from_static(caching)),
         (VARY, HeaderValue::from_static("Accept")),
         (AGE, HeaderValue::from(answer.age.as_secs())),
         (STATE, HeaderValue::from_static(state)),

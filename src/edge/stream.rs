@@ -35,14 +35,15 @@ pub(super) fn cursor(session: &Session, query: Option<&str>) -> Cursor {
     }
 }
 
-/// Headers of the stream (EDGE H1–H4), without those of framing.
-fn headers(path_headers: &[Header]) -> Vec<Header> {
+/// Headers of the stream (EDGE H1–H4), without those of framing. `private`: who asks decides about it.
+pub(super) fn headers(path_headers: &[Header], private: bool) -> Vec<Header> {
+    let caching = match private {
+        true => "private, no-cache, no-store, no-transform",
+        false => "no-cache, no-store, no-transform",
+    };
     let mut headers = vec![
         (CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
-        (
-            CACHE_CONTROL,
-            HeaderValue::from_static("no-cache, no-store, no-transform"),
-        ),
+        (CACHE_CONTROL, HeaderValue::from_static(caching)),
         (
             HeaderName::from_static("x-accel-buffering"),
             HeaderValue::from_static("no"),
@@ -56,17 +57,10 @@ fn headers(path_headers: &[Header]) -> Vec<Header> {
 /// `HEAD`: the headers of the stream, no body, no subscription (EDGE L18).
 pub(super) async fn head(
     session: &mut Session,
-    path_headers: &[Header],
+    headers: &[Header],
     request_id: &str,
 ) -> pingora::Result<()> {
-    reply::respond(
-        session,
-        StatusCode::OK,
-        &headers(path_headers),
-        None,
-        request_id,
-    )
-    .await
+    reply::respond(session, StatusCode::OK, headers, None, request_id).await
 }
 
 /// Hands the client over. The session is of no use afterwards.
@@ -74,22 +68,21 @@ pub(super) async fn serve(
     session: &mut Session,
     stream: &Stream,
     (subscription, permit): (Subscription, StreamPermit),
-    (cursor, form): (Cursor, Form),
-    path_headers: &[Header],
+    (cursor, form, expires): (Cursor, Form, Option<SystemTime>),
+    headers: &[Header],
     request_id: &str,
     fanout: &Fanout,
 ) {
     let version = session.req_header().version;
     let chunked = version == Version::HTTP_11;
-    let headers = headers(path_headers);
     let prelude = sse::prelude(Duration::from_millis(fastrand::u64(RETRY)));
     let taken = match version {
-        Version::HTTP_2 => match response_header(&headers, request_id) {
+        Version::HTTP_2 => match response_header(headers, request_id) {
             Ok(head) => detach::body(session, head).map(|body| (body, prelude)),
             Err(error) => Err(io::Error::other(error)),
         },
         _ => {
-            let head = response_head(&headers, chunked, request_id, &prelude);
+            let head = response_head(headers, chunked, request_id, &prelude);
             let connection = detach::connection(session).await;
             connection.map(|connection| (connection, head))
         }
@@ -111,7 +104,7 @@ pub(super) async fn serve(
         form,
         heartbeat: stream.heartbeat,
         max_age: stream.max_stream_age,
-        expires: None,
+        expires,
         // The connection counts as open as long as the stream lives.
         permit: Some(Box::new((permit, Peer::current().open))),
         observer: None,
@@ -121,7 +114,7 @@ pub(super) async fn serve(
 /// A soft reject (EDGE L3): a stream that says when to come back, why, and ends. A status would end an EventSource for ever.
 pub(super) async fn soft_reject(
     session: &mut Session,
-    path_headers: &[Header],
+    headers: &[Header],
     reason: &str,
     retry: Duration,
     request_id: &str,
@@ -136,7 +129,7 @@ pub(super) async fn soft_reject(
         None,
         &format!(r#"{{"reason":"{reason}"}}"#),
     );
-    reply::respond_unsized(session, &headers(path_headers), body.into(), request_id).await
+    reply::respond_unsized(session, headers, body.into(), request_id).await
 }
 
 /// The head over HTTP/2, where framing fields have no place (EDGE H3).

@@ -4,8 +4,10 @@ use std::net::IpAddr;
 
 use http::Method;
 use http::header::ACCEPT;
+use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 
+use super::auth::Identity;
 use super::cors::{self, Header};
 use super::limit::{Excess, Limits};
 use super::negotiate::{self, Answer, Offer};
@@ -28,12 +30,12 @@ pub(super) struct Visit<'a> {
     pub(super) overload: Overload,
     /// Whose request it is.
     pub(super) client: IpAddr,
-    /// The client's name, if it has shown one.
-    pub(super) identity: Option<&'a str>,
     pub(super) params: Params,
     /// What every response has.
     pub(super) headers: Vec<Header>,
     pub(super) request_id: &'a str,
+    /// Who asks, where the path wants to know.
+    pub(super) identity: Option<&'a Identity>,
     /// The route that other methods go to.
     pub(super) route: Option<&'a PassThrough>,
 }
@@ -46,6 +48,17 @@ impl Visit<'_> {
             upstream: route.clone(),
             cross_origin: cors::passed_headers(policy, &session.req_header().headers),
         }
+    }
+
+    /// The user, as far as the credential tells one from another: a key may be that of a whole application.
+    fn user(&self) -> Option<&str> {
+        let identity = self.identity?;
+        (identity.method == "jwt" && !identity.name.is_empty()).then_some(&identity.name)
+    }
+
+    /// Headers of the event stream.
+    fn stream_headers(&self) -> Vec<Header> {
+        stream::headers(&self.headers, self.identity.is_some())
     }
 }
 
@@ -78,10 +91,10 @@ impl Edge {
                 return refuse(session, &rejection, visit.request_id, &visit.headers).await;
             }
             Answer::Stream(_) if head_only => {
-                stream::head(session, &visit.headers, visit.request_id).await?;
+                stream::head(session, &visit.stream_headers(), visit.request_id).await?;
             }
             Answer::Stream(form) => {
-                let opened = visit.limits.open(visit.index, visit.client, visit.identity);
+                let opened = visit.limits.open(visit.index, visit.client, visit.user());
                 let permit = match opened {
                     Ok(permit) => permit,
                     Err(excess) => return over(session, &visit, excess, accept.as_deref()).await,
@@ -93,13 +106,14 @@ impl Edge {
                 let start = (
                     stream::cursor(session, query.last_event_id.as_deref()),
                     form,
+                    visit.identity.and_then(|identity| identity.expires),
                 );
                 stream::serve(
                     session,
                     visit.stream,
                     (subscription, permit),
                     start,
-                    &visit.headers,
+                    &visit.stream_headers(),
                     visit.request_id,
                     &self.fanout,
                 )
@@ -107,11 +121,12 @@ impl Edge {
                 return Ok(Served::HandedOver);
             }
             Answer::Snapshot(representation) => {
-                let ask = Ask::new(&session.req_header().headers, representation);
+                let headers = &session.req_header().headers;
+                let ask = Ask::new(headers, representation, visit.identity);
                 // Who waits for a change holds a connection, as a reader of a stream does.
                 let held = ask
                     .waits()
-                    .then(|| visit.limits.hold(visit.index, visit.client, visit.identity));
+                    .then(|| visit.limits.hold(visit.index, visit.client, visit.user()));
                 let _permit = match held.transpose() {
                     Ok(permit) => permit,
                     Err(excess) => return over(session, &visit, excess, None).await,
@@ -196,7 +211,7 @@ async fn over(
         };
         stream::soft_reject(
             session,
-            &visit.headers,
+            &visit.stream_headers(),
             reason,
             excess.retry,
             visit.request_id,
@@ -206,6 +221,14 @@ async fn over(
     }
     let rejection = Rejection::Limited(excess);
     refuse(session, &rejection, visit.request_id, &visit.headers).await
+}
+
+/// Whether a request gets the event stream, should it be let in.
+pub(super) fn wants_stream(stream: &Stream, request: &RequestHeader) -> bool {
+    let query = Query::parse(request.uri.query().unwrap_or_default());
+    let accept = request::joined(&request.headers, ACCEPT);
+    let answer = negotiate::negotiate(accept.as_deref(), query.deliver.as_deref(), offer(stream));
+    matches!(request.method, Method::GET | Method::HEAD) && matches!(answer, Answer::Stream(_))
 }
 
 fn offer(stream: &Stream) -> Offer<'_> {

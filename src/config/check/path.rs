@@ -107,11 +107,6 @@ impl<'a> Paths<'a> {
         let path = path.clone();
         self.publish.push(Place { path, item });
     }
-
-    /// Where paths for publishing stand.
-    pub(super) fn publish_items(&self) -> impl Iterator<Item = &Item<'a>> {
-        self.publish.iter().map(|place| &place.item)
-    }
 }
 
 /// The first in the file that could be meant by the same received path.

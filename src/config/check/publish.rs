@@ -1,17 +1,20 @@
 //! `streams[].publish`
 
-use super::super::PublishSource;
+use std::sync::Arc;
+
+use super::super::{Auth, PublishSource};
 use super::super::field::PathTemplate;
 use super::super::read::Item;
-use super::keys;
+use super::{auth, keys};
 use super::path::template;
 use super::stream::World;
 
-/// `stream_path`: where the messages go, if it could be read.
+/// `stream_path`: where the messages go, and `stream_auth`: who may read them there, if these could be read.
 pub(super) fn read<'a>(
     item: Item<'a>,
     world: &mut World<'_, 'a>,
     stream_path: Option<&PathTemplate>,
+    stream_auth: Option<&Arc<Auth>>,
 ) -> Option<PublishSource> {
     let section = item.section(&keys::PUBLISH_SOURCE)?;
     let path_item = section.get("path");
@@ -29,6 +32,13 @@ pub(super) fn read<'a>(
         .get("server")
         .or_null(|item| world.servers.find(&item));
     let max_body = section.size("max_body");
+    let auth = match section.given("auth") {
+        Some(item) => auth::read(&item),
+        None => stream_auth.cloned(),
+    };
+    if auth.as_ref().is_some_and(|auth| auth.0.is_empty()) {
+        world.open_publishing.push(path_item.clone());
+    }
     let (path, stream_path) = (path?, stream_path?);
     let Some(params) = places(stream_path, &path) else {
         path_item.problem(
@@ -42,6 +52,7 @@ pub(super) fn read<'a>(
         retain: retain?,
         server: server?,
         max_body: max_body?,
+        auth: auth?,
     })
 }
 

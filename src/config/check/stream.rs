@@ -6,12 +6,12 @@ use std::time::Duration;
 use super::super::field::{Alphabet, PathTemplate};
 use super::super::read::{Item, Section};
 use super::super::{
-    Adaptive, Cors, EventName, Form, History, RedisServer, Resume, Source, Start, Stream,
+    Adaptive, Auth, Cors, EventName, Form, History, RedisServer, Resume, Source, Start, Stream,
     StreamLimits, Upstream,
 };
 use super::path::{self, Paths};
 use super::text::Names;
-use super::{Named, all as all_of, cors, fit, headers, http, keys, process, publish, redis};
+use super::{Named, all as all_of, auth, cors, fit, headers, http, keys, process, publish, redis};
 use crate::value::{DataTemplate, Selector};
 
 /// What a stream may refer to, and what the streams before it have taken.
@@ -20,6 +20,10 @@ pub(super) struct World<'w, 'a> {
     pub(super) servers: &'w Named<RedisServer>,
     /// For streams without their own.
     pub(super) cors: Option<&'w Cors>,
+    /// The same.
+    pub(super) auth: Option<&'w Arc<Auth>>,
+    /// Publish sources that let everybody in.
+    pub(super) open_publishing: Vec<Item<'a>>,
     pub(super) paths: Paths<'a>,
 }
 
@@ -44,7 +48,11 @@ fn read<'a>(section: &Section<'a>, world: &mut World<'_, 'a>) -> Option<Stream> 
         .as_ref()
         .map(|path| path.param_names().map(str::to_owned).collect());
     let names = Names::new(param_names, !section.get("path").is_put_in());
-    let source = source(section, world, path.as_ref(), &names);
+    let auth = match section.given("auth") {
+        Some(item) => auth::read(&item),
+        None => world.auth.cloned(),
+    };
+    let source = source(section, world, path.as_ref(), &names, auth.as_ref());
     let every = section.duration("every");
     let adaptive = adaptive(&section.get("adaptive"));
     let start = start(section, path.as_ref());
@@ -117,6 +125,7 @@ fn read<'a>(section: &Section<'a>, world: &mut World<'_, 'a>) -> Option<Stream> 
         max_channels: max_channels?,
         cors: cors?,
         limits: limits?,
+        auth: auth?,
         headers: headers?,
     })
 }
@@ -127,6 +136,7 @@ fn source<'a>(
     world: &mut World<'_, 'a>,
     path: Option<&PathTemplate>,
     names: &Names,
+    auth: Option<&Arc<Auth>>,
 ) -> Option<Source> {
     let given =
         ["http", "redis", "publish"].map(|name| section.given(name).map(|item| (name, item)));
@@ -143,7 +153,7 @@ fn source<'a>(
         "http" => http::read(item, world.upstreams, names, path.map(PathTemplate::as_str))
             .map(Source::Http),
         "redis" => redis::source(item, world.servers, names),
-        _ => publish::read(item, world, path).map(Source::Publish),
+        _ => publish::read(item, world, path, auth).map(Source::Publish),
     };
     if let Some((name, _)) = given.next() {
         section

@@ -1,6 +1,7 @@
 //! The sources of streams.
 
-use super::Kind::{Bool, List, Map, Only, Text};
+use super::Kind::{Bool, List, Map, NoneOrMany, Only, Text};
+use super::tables::AUTH;
 use super::*;
 
 pub(in crate::config) static HTTP_SOURCE: Table = table(&[
@@ -36,4 +37,5 @@ pub(in crate::config) static PUBLISH_SOURCE: Table = table(&[
     key("retain", Bool, "Whether the last message is the current value.").or("true"),
     key("server", Text, "A name from redis: shares the messages with other replicas.").or("null"),
     key("max_body", size(1, GIB), "Largest message.").or("64KiB"),
+    key("auth", NoneOrMany(&AUTH), "Who may publish, instead of who may read."),
 ]);

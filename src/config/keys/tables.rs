@@ -1,6 +1,6 @@
 //! Everything but the sources of streams.
 
-use super::Kind::{Bool, List, Map, Number, Only, Pair, Rate, Section, Text};
+use super::Kind::{Bool, List, Map, NoneOrMany, Number, Only, Pair, Rate, Section, Text};
 use super::sources::{HTTP_SOURCE, PUBLISH_SOURCE, REDIS_SOURCE};
 use super::*;
 
@@ -13,7 +13,7 @@ pub(in crate::config) static ROOT: Table = table(&[
     key("streams", List(&Section(&STREAM)), "What clients can watch.").or("[]"),
     key("routes", List(&Section(&ROUTE)), "What is passed through: the longest prefix wins, a stream's path wins over all.").or("[]"),
     key("cors", Section(&CORS), "Which web pages of other origins may read; for all streams without their own.").or("{}"),
-    key("auth", Only(&["none"]), "Who may read.").or("none"),
+    key("auth", NoneOrMany(&AUTH), "Who may use the streams; for all without their own.").or("none"),
     key("limits", Section(&LIMITS), "Limits of the process.").or("{}"),
     key("compression", Only(&["off"]), "Compression of streams.").or("off"),
     key("cluster", Only(&["null"]), "Replicas that share their work.").or("null"),
@@ -101,7 +101,7 @@ pub(in crate::config) static STREAM: Table = table(&[
     key("max_stream_age", duration(SECOND, 30 * DAY), "Age at which a stream ends and the client reconnects.").or("1h"),
     key("max_channels", integer(1, 10_000_000), "Distinct resources at once.").or("10000"),
     key("cors", Section(&CORS), "For this stream instead of the global one."),
-    later("auth"),
+    key("auth", NoneOrMany(&AUTH), "For this stream instead of the global one."),
     key("limits", Section(&STREAM_LIMITS), "For this stream; what it does not say is as in the global limits."),
     key("headers", Map(&Text), "More response headers.").or("{}"),
 ])
@@ -131,6 +131,40 @@ pub(in crate::config) static CORS: Table = table(&[
     key("expose_headers", List(&Text), "Response headers that pages may read.").or("[retry-after, ratelimit, ratelimit-policy, x-request-id]"),
     key("max_age", duration(0, DAY), "How long browsers remember a preflight.").or("2h"),
 ]);
+
+pub(in crate::config) static AUTH: Table = table(&[
+    key("api_keys", Section(&API_KEYS), "Keys in a header."),
+    key("jwt", Section(&JWT), "JSON Web Tokens of one issuer."),
+    key("basic", Section(&BASIC), "Names and passwords (RFC 7617)."),
+])
+.with_one_of(&["api_keys", "jwt", "basic"]);
+
+pub(in crate::config) static API_KEYS: Table = table(&[
+    key("header", Text, "The header that holds the key.").or("x-api-key"),
+    key("keys", List(&Section(&HASHED)), "Who has a key, and its SHA-256 as 64 hexadecimal digits.").needed("keys: [{name: web, sha256: \"...\"}]"),
+]);
+
+pub(in crate::config) static BASIC: Table = table(&[
+    key("users", List(&Section(&HASHED)), "Who has a password, and its SHA-256 as 64 hexadecimal digits.").needed("users: [{name: ops, sha256: \"...\"}]"),
+]);
+
+pub(in crate::config) static HASHED: Table = table(&[
+    key("name", Text, "Whose it is.").needed("name: web"),
+    key("sha256", Text, "SHA-256 as 64 hexadecimal digits: printf %s KEY | sha256sum").needed("sha256: \"...\""),
+]);
+
+pub(in crate::config) static JWT: Table = table(&[
+    key("issuer", Text, "What `iss` must be; null: anything.").or("null"),
+    key("audience", Text, "What `aud` must be or hold; null: anything.").or("null"),
+    key("algorithms", List(&choice(&ALGORITHMS)), "The only ones that are taken; null: HS256 with a secret, RS256, ES256 and EdDSA with a key set.").or("null"),
+    key("jwks_url", Text, "Where the issuer publishes its keys; https, or http on loopback."),
+    key("jwks_file", Text, "A file with the issuer's keys (a JSON Web Key Set)."),
+    key("secret", Text, "For HS256, HS384 and HS512: what the issuer signs with; 32 bytes or more."),
+    key("cookie", Text, "A cookie that may hold the token.").or("null"),
+    key("query", Text, "A query parameter that may hold the token of an event stream. It ends up in other people's logs: use a cookie where you can.").or("null"),
+    key("require", Map(&Text), "Claims by name, and what they must be, or hold as a word or an element.").or("{}"),
+])
+.with_one_of(&["jwks_url", "jwks_file", "secret"]);
 
 pub(in crate::config) static LIMITS: Table = table(&[
     key("requests", Rate, "Requests of one client address (IPv6: /64), such as 50/s, as many at once; over: 429.").or("null"),

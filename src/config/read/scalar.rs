@@ -14,6 +14,11 @@ impl Item<'_> {
         self.is_plain(&["off", "false", "Off", "OFF", "False", "FALSE"])
     }
 
+    /// `none`, without quotes.
+    pub(in crate::config) fn is_none(&self) -> bool {
+        self.is_plain(&["none"])
+    }
+
     /// What `read` makes of it, or nothing for null. The outer `None`: a problem.
     pub(in crate::config) fn or_null<T>(
         self,

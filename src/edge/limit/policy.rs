@@ -23,6 +23,8 @@ pub(in crate::edge) enum Limit {
     Streams,
     /// Distinct resources of a stream's path at once.
     Channels,
+    /// Logins of one client that fail; no key of the file.
+    FailedLogins,
 }
 
 impl Limit {
@@ -33,6 +35,7 @@ impl Limit {
             Self::StreamsPerClient => "streams_per_client",
             Self::Streams => "streams",
             Self::Channels => "channels",
+            Self::FailedLogins => "failed_logins",
         }
     }
 
@@ -46,6 +49,7 @@ impl Limit {
             Self::Channels => {
                 "As many distinct resources as this stream may follow are being followed."
             }
+            Self::FailedLogins => "Too many logins from here, or for this name, have failed.",
         }
     }
 }
