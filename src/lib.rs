@@ -8,14 +8,14 @@
 //! ```text
 //! config ─► source (http | redis | publish) ─► poller ─► value (select) ─► channel (significance, log, diff) ─► sse ─► fanout ─► client
 //!                                                                            ▲                                           ▲
-//!                                                        hub: key → channel ◄┴──────── edge (route, cors, negotiate) ────┘
+//!                                                        hub: key → channel ◄┴──── edge (route, cors, auth, negotiate) ──┘
 //! ```
 //!
 //! Read in this order: [`value`] (what is followed), [`diff`], [`sse`] (how it looks on the wire), [`channel`] (one writer,
 //! many cursors), [`source`] (what is read), [`poller`] (when), [`fanout`] (who gets it), [`edge`] (how they ask),
-//! [`gateway`] (the wiring), [`config`] (what the file says), `cli` (the commands).
+//! [`token`] (whom to believe), [`gateway`] (the wiring), [`config`] (what the file says), `cli` (the commands).
 //!
-//! Arrows point one way. A source knows nothing of clients; the edge knows nothing of sources; `value`, `diff`, `sse`, `params` and the
+//! Arrows point one way. A source knows nothing of clients; the edge knows nothing of sources; `value`, `diff`, `sse`, `params`, `token` and the
 //! channel's `log` are pure. `tests/it/layers.rs` reads the `use crate::` lines against this.
 //!
 //! # What always holds
@@ -31,8 +31,9 @@
 //!
 //! Pingora's `Server` is not used, its `HttpProxy` is: listening sockets, TLS, signals and the order of stopping are ours
 //! (`edge::accept`, `edge::front`, [`gateway`]), because the server sleeps through its grace period and owns the accepted
-//! connections' buffers. So is the head of an HTTP/1 request: it is read strictly before Pingora sees it. The configuration is read by a small reader over a tree with positions instead of serde, because all
-//! problems are to be told at once. `config` uses the types of `value`, `sse` and `channel` that it parses into.
+//! connections' buffers. So is the head of an HTTP/1 request: it is read strictly before Pingora sees it. The
+//! configuration is read by a small reader over a tree with positions instead of serde, because all problems are to be
+//! told at once. `config` uses the types of `value`, `sse`, `channel` and `token` that it parses into.
 
 pub mod channel;
 pub mod cli;

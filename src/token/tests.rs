@@ -18,7 +18,7 @@ use super::*;
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 const NOW: u64 = 1_800_000_000;
-/// For tests alone, made by `openssl genpkey -algorithm RSA -outform DER`.
+/// For tests alone, PKCS#8 as OpenSSL makes it.
 const RSA: &[u8] = include_bytes!("tests/rsa.der");
 
 fn encoded(bytes: impl AsRef<[u8]>) -> String {
