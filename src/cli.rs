@@ -13,7 +13,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use tracing_subscriber::EnvFilter;
+use tracing::{Level, Metadata};
+use tracing_subscriber::filter::{FilterExt, filter_fn};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, fmt};
 
 use crate::config;
 
@@ -115,17 +119,28 @@ fn start_logging(cli: &Cli) -> Result<(), tracing_subscriber::filter::ParseError
         true => level.clone(),
         false => format!("warn,pingora_core=error,pingora_proxy=error,wellspring={level}"),
     };
-    let filter = EnvFilter::builder().parse(directives)?;
+    let filter = EnvFilter::builder()
+        .parse(directives)?
+        .and(filter_fn(is_fit));
     let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(colours);
+    let lines = fmt::layer().with_writer(io::stderr).with_ansi(colours);
+    let logs = tracing_subscriber::registry();
     match cli.log_format {
-        LogFormat::Text => builder.with_target(false).init(),
-        LogFormat::Json => builder.json().flatten_event(true).init(),
+        LogFormat::Text => logs
+            .with(lines.with_target(false).with_filter(filter))
+            .init(),
+        LogFormat::Json => {
+            let lines = lines.json().flatten_event(true);
+            logs.with(lines.with_filter(filter)).init();
+        }
     }
     Ok(())
+}
+
+/// Whether a line may be logged whatever was asked for: libraries print whole requests below `info`, and with them what only a
+/// client and its upstream may know (EDGE A10).
+fn is_fit(line: &Metadata<'_>) -> bool {
+    line.target().starts_with("wellspring") || *line.level() <= Level::INFO
 }
 
 /// Prints to standard output; a reader that has seen enough is no failure.

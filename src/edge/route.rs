@@ -25,7 +25,7 @@ impl Target {
         match self {
             Self::Stream(index, _) | Self::Publish(index, _) | Self::Refused(index, _) => {
                 Some(*index)
-            },
+            }
             Self::Other => None,
         }
     }

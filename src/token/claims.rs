@@ -51,18 +51,16 @@ impl<'de> Deserialize<'de> for Members {
 }
 
 /// Holds the claims of a signed token against the rules (EDGE A3).
-pub(super) fn check(
-    claims: &Members,
-    rules: &Rules,
-    now: SystemTime,
-) -> Result<Verified, Fault> {
+pub(super) fn check(claims: &Members, rules: &Rules, now: SystemTime) -> Result<Verified, Fault> {
     if let Some(issuer) = &rules.issuer
         && claims.get("iss").and_then(Value::as_str) != Some(issuer)
     {
         return Err(Fault::Issuer);
     }
     if let Some(audience) = &rules.audience
-        && !claims.get("aud").is_some_and(|claim| names(claim, audience))
+        && !claims
+            .get("aud")
+            .is_some_and(|claim| names(claim, audience))
     {
         return Err(Fault::Audience);
     }

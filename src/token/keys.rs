@@ -39,7 +39,9 @@ pub enum NoKey {
     #[error("it is no JSON Web Key Set")]
     NoSet,
     /// None of its keys is a public one for signatures, of a kind that is known.
-    #[error("it has no public key for signatures (RSA of 2048 bits or more, P-256, P-384, Ed25519)")]
+    #[error(
+        "it has no public key for signatures (RSA of 2048 bits or more, P-256, P-384, Ed25519)"
+    )]
     NoneFits,
 }
 

@@ -55,7 +55,11 @@ fn token(head: Value, claims: Value) -> String {
     merge(&mut whole, head);
     let mut all = json!({"exp": NOW + 10, "sub": "ann"});
     merge(&mut all, claims);
-    signed(&whole.to_string(), &all.to_string(), hs256(SECRET.as_bytes()))
+    signed(
+        &whole.to_string(),
+        &all.to_string(),
+        hs256(SECRET.as_bytes()),
+    )
 }
 
 fn merge(into: &mut Value, from: Value) {
@@ -84,7 +88,8 @@ fn a_sound_token_tells_who_and_until_when() {
 #[test]
 fn the_example_of_the_standard_verifies() {
     const TOKEN: &str = "eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
-    const KEY: &str = "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow";
+    const KEY: &str =
+        "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow";
     provider::install();
     let key = URL_SAFE_NO_PAD.decode(KEY).expect("base64");
     let key = jsonwebtoken::DecodingKey::from_secret(&key);
@@ -116,7 +121,10 @@ fn heads_that_nobody_may_ignore_are_refused() {
         assert_eq!(check(&token), Err(Fault::Malformed), "{head}");
     }
     for kind in ["jwt", "at+jwt", "application/at+JWT"] {
-        assert!(check(&token(json!({"typ": kind}), json!({}))).is_ok(), "{kind}");
+        assert!(
+            check(&token(json!({"typ": kind}), json!({}))).is_ok(),
+            "{kind}"
+        );
     }
 }
 
@@ -128,14 +136,24 @@ fn members_that_stand_twice_are_refused() {
     assert!(check(&sign(r#"{"alg":"HS256"}"#, &good)).is_ok());
     for (head, claims) in [
         (r#"{"alg":"none","alg":"HS256"}"#, good.as_str()),
-        (r#"{"alg":"HS256"}"#, &format!(r#"{{"exp":{0},"exp":{0}}}"#, NOW + 10)),
-        (r#"{"alg":"HS256"}"#, &format!(r#"{{"sub":"a","exp":{},"sub":"b"}}"#, NOW + 10)),
+        (
+            r#"{"alg":"HS256"}"#,
+            &format!(r#"{{"exp":{0},"exp":{0}}}"#, NOW + 10),
+        ),
+        (
+            r#"{"alg":"HS256"}"#,
+            &format!(r#"{{"sub":"a","exp":{},"sub":"b"}}"#, NOW + 10),
+        ),
         (r#"{"alg":"HS256"}"#, "[]"),
         (r#"{"alg":"HS256"}"#, "exp"),
         (r#"{"alg":"HS256"}"#, &format!("{good} {good}")),
         (r#"["HS256"]"#, &good),
     ] {
-        assert_eq!(check(&sign(head, claims)), Err(Fault::Malformed), "{head} {claims}");
+        assert_eq!(
+            check(&sign(head, claims)),
+            Err(Fault::Malformed),
+            "{head} {claims}"
+        );
     }
 }
 
@@ -165,7 +183,12 @@ fn shapes_that_are_no_token_are_refused() {
     }
     let parts: Vec<&str> = good.split('.').collect();
     for flipped in [
-        format!("{}.{}.{}", parts[0], encoded(r#"{"exp":9999999999}"#), parts[2]),
+        format!(
+            "{}.{}.{}",
+            parts[0],
+            encoded(r#"{"exp":9999999999}"#),
+            parts[2]
+        ),
         format!("{}.{}.{}", parts[0], parts[1], encoded([0; 32])),
         format!("{}.{}.{}", parts[0], parts[1], encoded([])),
     ] {
@@ -186,7 +209,10 @@ fn time_is_checked_to_the_second() {
         (json!({"exp": u64::MAX}), None),
         (json!({"exp": 1e300}), None),
         (json!({"exp": null}), Some(Fault::Malformed)),
-        (json!({"exp": (NOW + 10).to_string()}), Some(Fault::Malformed)),
+        (
+            json!({"exp": (NOW + 10).to_string()}),
+            Some(Fault::Malformed),
+        ),
         (json!({"exp": -1}), Some(Fault::Malformed)),
         (json!({"nbf": NOW + 60}), None),
         (json!({"nbf": NOW + 61}), Some(Fault::Early)),
@@ -197,7 +223,11 @@ fn time_is_checked_to_the_second() {
     ] {
         assert_eq!(fault(claims.clone()), expected, "{claims}");
     }
-    let without = signed(r#"{"alg":"HS256"}"#, r#"{"sub":"ann"}"#, hs256(SECRET.as_bytes()));
+    let without = signed(
+        r#"{"alg":"HS256"}"#,
+        r#"{"sub":"ann"}"#,
+        hs256(SECRET.as_bytes()),
+    );
     assert_eq!(check(&without), Err(Fault::Malformed));
 }
 
@@ -216,9 +246,15 @@ fn issuer_and_audience_are_checked() {
         (json!({"iss": iss}), Some(Fault::Audience)),
         (json!({"iss": iss, "aud": "price"}), Some(Fault::Audience)),
         (json!({"iss": iss, "aud": []}), Some(Fault::Audience)),
-        (json!({"iss": iss, "aud": {"prices": 1}}), Some(Fault::Audience)),
+        (
+            json!({"iss": iss, "aud": {"prices": 1}}),
+            Some(Fault::Audience),
+        ),
         (json!({"aud": aud}), Some(Fault::Issuer)),
-        (json!({"iss": "https://issuer.example/", "aud": aud}), Some(Fault::Issuer)),
+        (
+            json!({"iss": "https://issuer.example/", "aud": aud}),
+            Some(Fault::Issuer),
+        ),
         (json!({"iss": [iss], "aud": aud}), Some(Fault::Issuer)),
     ] {
         let token = token(json!({}), claims.clone());
@@ -249,7 +285,11 @@ fn required_claims_are_equal_or_contained() {
     ] {
         let token = token(json!({}), json!({"scope": claim.clone()}));
         let expected = (!fits).then_some(Fault::Lacking);
-        assert_eq!(check_with(&token, &rules(wanted)).err(), expected, "{claim} {wanted}");
+        assert_eq!(
+            check_with(&token, &rules(wanted)).err(),
+            expected,
+            "{claim} {wanted}"
+        );
     }
     let late = token(json!({}), json!({"exp": NOW}));
     assert_eq!(check_with(&late, &rules("prices")), Err(Fault::Expired));
@@ -258,7 +298,12 @@ fn required_claims_are_equal_or_contained() {
 /// EDGE A1: what a token says about its algorithm counts for nothing beside what the file and the key say.
 #[test]
 fn the_algorithm_is_the_keys_own() {
-    let all = [Algorithm::HS256, Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA];
+    let all = [
+        Algorithm::HS256,
+        Algorithm::RS256,
+        Algorithm::ES256,
+        Algorithm::EdDSA,
+    ];
     let claims = format!(r#"{{"exp":{}}}"#, NOW + 10);
     let none = format!("{}.{}.", encoded(r#"{"alg":"none"}"#), encoded(&claims));
     assert_eq!(check(&none), Err(Fault::Malformed));
@@ -268,11 +313,18 @@ fn the_algorithm_is_the_keys_own() {
     }
     // The secret is not asked with an algorithm of public keys, even where the file would take it.
     let token_of = |name: &str| token(json!({"alg": name}), json!({}));
-    assert_eq!(check_with(&token_of("RS256"), &rules(&all)), Err(Fault::UnknownKey));
+    assert_eq!(
+        check_with(&token_of("RS256"), &rules(&all)),
+        Err(Fault::UnknownKey)
+    );
     // The public key as a secret: the classic.
     let rsa = Signer::rsa("r");
     let public = encoded(rsa.modulus());
-    for secret in [public.as_bytes(), &rsa.modulus()[..], rsa.jwks().to_string().as_bytes()] {
+    for secret in [
+        public.as_bytes(),
+        &rsa.modulus()[..],
+        rsa.jwks().to_string().as_bytes(),
+    ] {
         let forged = signed(r#"{"alg":"HS256","kid":"r"}"#, &claims, hs256(secret));
         assert_eq!(
             verify(&forged, &rsa.keys(), &rules(&all), now()),
@@ -295,7 +347,11 @@ fn published_keys_verify_what_they_signed() {
     let rules = rules(&[HS256, RS256, PS512, ES256, ES384, EdDSA]);
     for signer in &signers {
         let token = signer.token();
-        assert!(verify(&token, &signer.keys(), &rules, now()).is_ok(), "{}", signer.algorithm);
+        assert!(
+            verify(&token, &signer.keys(), &rules, now()).is_ok(),
+            "{}",
+            signer.algorithm
+        );
         let (message, signature) = token.rsplit_once('.').expect("three parts");
         let mut bytes = URL_SAFE_NO_PAD.decode(signature).expect("base64");
         bytes[10] ^= 1;
@@ -353,7 +409,10 @@ fn the_key_is_looked_up_and_nothing_else() {
     assert_eq!(verdict(&nameless, &both), Some(Fault::UnknownKey));
     assert_eq!(verdict(&nameless, &json!({"keys": [ours.jwk()]})), None);
     let rsa = Signer::rsa("r");
-    assert_eq!(verdict(&nameless, &json!({"keys": [ours.jwk(), rsa.jwk()]})), None);
+    assert_eq!(
+        verdict(&nameless, &json!({"keys": [ours.jwk(), rsa.jwk()]})),
+        None
+    );
 }
 
 /// EDGE A1: of a published set only public keys for signatures count.
@@ -531,7 +590,11 @@ impl Signer {
                     .expect("signs");
                 signature
             }
-            Pair::Ec(pair) => pair.sign(&random, message).expect("signs").as_ref().to_vec(),
+            Pair::Ec(pair) => pair
+                .sign(&random, message)
+                .expect("signs")
+                .as_ref()
+                .to_vec(),
             Pair::Ed(pair) => pair.sign(message).as_ref().to_vec(),
         })
     }

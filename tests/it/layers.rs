@@ -16,7 +16,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("fanout", &["channel", "sse"]),
     (
         "edge",
-        &["channel", "config", "fanout", "params", "sse", "token", "value"],
+        &[
+            "channel", "config", "fanout", "params", "sse", "token", "value",
+        ],
     ),
     (
         "gateway",

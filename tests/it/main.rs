@@ -3,6 +3,7 @@
 #![expect(clippy::expect_used, reason = "a test says what it expects")]
 #![expect(unreachable_pub, reason = "a binary has no outside")]
 
+mod auth;
 mod carried;
 mod clients;
 mod cors;
@@ -17,6 +18,7 @@ mod polling;
 mod publish;
 mod redis;
 mod resume;
+mod secrets;
 mod shutdown;
 mod slow;
 mod snapshot;

@@ -7,6 +7,7 @@ pub mod gateway;
 pub mod process;
 pub mod redis;
 pub mod relay;
+pub mod token;
 pub mod upstream;
 
 use std::time::Duration;

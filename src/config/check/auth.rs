@@ -51,9 +51,9 @@ fn method(item: Item<'_>) -> Option<AuthMethod> {
             None
         }
         _ => {
-            section
-                .item
-                .problem("more than one method in one map (write a list: [{jwt: ...}, {basic: ...}])");
+            section.item.problem(
+                "more than one method in one map (write a list: [{jwt: ...}, {basic: ...}])",
+            );
             None
         }
     }
@@ -79,9 +79,22 @@ fn api_keys(item: Item<'_>) -> Option<ApiKeys> {
 fn is_taken(header: &HeaderName) -> bool {
     matches!(
         header.as_str(),
-        "authorization" | "cookie" | "host" | "origin" | "accept" | "last-event-id" | "connection"
-            | "content-length" | "transfer-encoding" | "te" | "upgrade" | "trailer" | "keep-alive"
-            | "proxy-authorization" | "proxy-connection" | "x-request-id"
+        "authorization"
+            | "cookie"
+            | "host"
+            | "origin"
+            | "accept"
+            | "last-event-id"
+            | "connection"
+            | "content-length"
+            | "transfer-encoding"
+            | "te"
+            | "upgrade"
+            | "trailer"
+            | "keep-alive"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "x-request-id"
     ) || header.as_str().starts_with("x-forwarded-")
         || header.as_str().starts_with("sec-")
 }
@@ -113,10 +126,12 @@ fn hashed(item: &Item<'_>) -> Option<Vec<Hashed>> {
             fits.then(|| text.to_owned())
                 .ok_or_else(|| "a name has 1 to 128 bytes and no control characters".to_owned())
         });
-        let sha256 = section.get("sha256").hide().parsed(
-            "write what `printf %s KEY | sha256sum` prints",
-            |text| sha256(text).ok_or_else(|| "this is no SHA-256 of 64 hexadecimal digits".into()),
-        );
+        let sha256 = section
+            .get("sha256")
+            .hide()
+            .parsed("write what `printf %s KEY | sha256sum` prints", |text| {
+                sha256(text).ok_or_else(|| "this is no SHA-256 of 64 hexadecimal digits".into())
+            });
         if let Some(name) = &name {
             if names.contains(name) {
                 name_item.problem("the name stands twice (write another)");
@@ -221,12 +236,11 @@ fn algorithms(section: &Section<'_>, shared: bool) -> Option<Vec<Algorithm>> {
 }
 
 fn secret(item: Item<'_>) -> Option<KeySet> {
-    item.hide().parsed("write a random one", |text| {
-        match text.len() < MIN_SECRET {
+    item.hide()
+        .parsed("write a random one", |text| match text.len() < MIN_SECRET {
             true => Err(format!("a secret has {MIN_SECRET} bytes or more")),
             false => Ok(KeySet::of_secret(text)),
-        }
-    })
+        })
 }
 
 fn jwks(item: &Item<'_>) -> Option<KeySet> {
@@ -244,23 +258,26 @@ fn jwks(item: &Item<'_>) -> Option<KeySet> {
 
 /// EDGE A5
 fn jwks_url(item: &Item<'_>) -> Option<Url> {
-    item.parsed("write https://issuer.example/.well-known/jwks.json", |text| {
-        let url = Url::parse(text).map_err(|_| "this is no url".to_owned())?;
-        let loopback = match url.host() {
-            Some(Host::Ipv4(address)) => IpAddr::V4(address).is_loopback(),
-            Some(Host::Ipv6(address)) => IpAddr::V6(address).to_canonical().is_loopback(),
-            Some(Host::Domain(name)) => name == "localhost",
-            None => false,
-        };
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err("the url has a user or a password".to_owned());
-        }
-        match url.scheme() {
-            "https" => Ok(url),
-            "http" if loopback => Ok(url),
-            _ => Err("keys come over https, or over http from loopback".to_owned()),
-        }
-    })
+    item.parsed(
+        "write https://issuer.example/.well-known/jwks.json",
+        |text| {
+            let url = Url::parse(text).map_err(|_| "this is no url".to_owned())?;
+            let loopback = match url.host() {
+                Some(Host::Ipv4(address)) => IpAddr::V4(address).is_loopback(),
+                Some(Host::Ipv6(address)) => IpAddr::V6(address).to_canonical().is_loopback(),
+                Some(Host::Domain(name)) => name == "localhost",
+                None => false,
+            };
+            if !url.username().is_empty() || url.password().is_some() {
+                return Err("the url has a user or a password".to_owned());
+            }
+            match url.scheme() {
+                "https" => Ok(url),
+                "http" if loopback => Ok(url),
+                _ => Err("keys come over https, or over http from loopback".to_owned()),
+            }
+        },
+    )
 }
 
 /// The name of a cookie (RFC 6265 §4.1.1).
@@ -279,7 +296,9 @@ fn query(item: &Item<'_>) -> Option<String> {
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
         match !text.is_empty() && text.len() <= 128 && text.bytes().all(fits) {
             true => Ok(text.to_owned()),
-            false => Err("the name of a query parameter has letters, digits and -._~ alone".to_owned()),
+            false => {
+                Err("the name of a query parameter has letters, digits and -._~ alone".to_owned())
+            }
         }
     })?;
     if OWN_PARAMETERS.contains(&name.as_str()) {

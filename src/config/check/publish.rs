@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::super::{Auth, PublishSource};
 use super::super::field::PathTemplate;
 use super::super::read::Item;
-use super::{auth, keys};
+use super::super::{Auth, PublishSource};
 use super::path::template;
 use super::stream::World;
+use super::{auth, keys};
 
 /// `stream_path`: where the messages go, and `stream_auth`: who may read them there, if these could be read.
 pub(super) fn read<'a>(

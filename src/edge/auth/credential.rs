@@ -88,8 +88,12 @@ impl Places {
         query: Option<&str>,
     ) -> Result<Option<Shown>, Ambiguous> {
         let mut found: Option<Shown> = None;
-        let in_headers = self.in_headers(headers).map(|credential| (credential, false));
-        let in_cookies = self.in_cookies(headers).map(|credential| (credential, true));
+        let in_headers = self
+            .in_headers(headers)
+            .map(|credential| (credential, false));
+        let in_cookies = self
+            .in_cookies(headers)
+            .map(|credential| (credential, true));
         let in_query = self.in_query(query).map(|credential| (credential, false));
         for (credential, by_cookie) in in_headers.chain(in_cookies).chain(in_query) {
             match &mut found {
@@ -134,7 +138,9 @@ impl Places {
 
     fn in_cookies(&self, headers: &HeaderMap) -> impl Iterator<Item = Credential> {
         let lines = headers.get_all(COOKIE).into_iter();
-        let pairs = lines.filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(';'));
+        let pairs = lines
+            .filter_map(|line| line.to_str().ok())
+            .flat_map(|line| line.split(';'));
         pairs.filter_map(|pair| {
             let (name, value) = pair.split_once('=')?;
             let value = value.trim();
@@ -231,27 +237,71 @@ mod tests {
         let some = |words: &str, by_cookie| Ok(Some((words.to_owned(), by_cookie)));
         for (lines, query, expected) in [
             (&[][..], None, Ok(None)),
-            (&[("authorization", "Bearer a.b.c")], None, some("token a.b.c", false)),
-            (&[("authorization", "bEARER   a ")], None, some("token a", false)),
-            (&[("authorization", "Basic dTpwOnE=")], None, some("u:p:q", false)),
-            (&[("authorization", "basic dTpwOnE")], None, some("u:p:q", false)),
+            (
+                &[("authorization", "Bearer a.b.c")],
+                None,
+                some("token a.b.c", false),
+            ),
+            (
+                &[("authorization", "bEARER   a ")],
+                None,
+                some("token a", false),
+            ),
+            (
+                &[("authorization", "Basic dTpwOnE=")],
+                None,
+                some("u:p:q", false),
+            ),
+            (
+                &[("authorization", "basic dTpwOnE")],
+                None,
+                some("u:p:q", false),
+            ),
             (&[("x-api-key", "k")], None, some("x-api-key=k", false)),
-            (&[("cookie", "a=b; session=t; c")], None, some("token t", true)),
+            (
+                &[("cookie", "a=b; session=t; c")],
+                None,
+                some("token t", true),
+            ),
             (&[("cookie", "session=\"t\"")], None, some("token t", true)),
             (&[("cookie", "session=; xsession=t")], None, Ok(None)),
-            (&[], Some("a=1&access_token=t%2Ex"), some("token t.x", false)),
+            (
+                &[],
+                Some("a=1&access_token=t%2Ex"),
+                some("token t.x", false),
+            ),
             (&[], Some("Access_Token=t"), Ok(None)),
             // Another scheme is the upstream's.
             (&[("authorization", "Digest x")], None, Ok(None)),
             // Meant for us, and nothing.
-            (&[("authorization", "Bearer")], None, some("unreadable", false)),
-            (&[("authorization", "Basic !")], None, some("unreadable", false)),
-            (&[("authorization", "Basic dQ==")], None, some("unreadable", false)),
+            (
+                &[("authorization", "Bearer")],
+                None,
+                some("unreadable", false),
+            ),
+            (
+                &[("authorization", "Basic !")],
+                None,
+                some("unreadable", false),
+            ),
+            (
+                &[("authorization", "Basic dQ==")],
+                None,
+                some("unreadable", false),
+            ),
         ] {
-            assert_eq!(found(&places(), lines, query), expected, "{lines:?} {query:?}");
+            assert_eq!(
+                found(&places(), lines, query),
+                expected,
+                "{lines:?} {query:?}"
+            );
         }
         let nowhere = Places::default();
-        let all = [("authorization", "Bearer a"), ("x-api-key", "k"), ("cookie", "session=t")];
+        let all = [
+            ("authorization", "Bearer a"),
+            ("x-api-key", "k"),
+            ("cookie", "session=t"),
+        ];
         assert_eq!(found(&nowhere, &all, Some("access_token=t")), Ok(None));
     }
 
@@ -259,16 +309,35 @@ mod tests {
     #[test]
     fn two_different_credentials_are_ambiguous() {
         for (lines, query) in [
-            (&[("authorization", "Bearer a"), ("x-api-key", "a")][..], None),
-            (&[("authorization", "Bearer a"), ("authorization", "Bearer b")], None),
-            (&[("authorization", "Bearer a"), ("authorization", "Basic dTpw")], None),
-            (&[("authorization", "Bearer a"), ("cookie", "session=b")], None),
+            (
+                &[("authorization", "Bearer a"), ("x-api-key", "a")][..],
+                None,
+            ),
+            (
+                &[("authorization", "Bearer a"), ("authorization", "Bearer b")],
+                None,
+            ),
+            (
+                &[
+                    ("authorization", "Bearer a"),
+                    ("authorization", "Basic dTpw"),
+                ],
+                None,
+            ),
+            (
+                &[("authorization", "Bearer a"), ("cookie", "session=b")],
+                None,
+            ),
             (&[("cookie", "session=a; session=b")], None),
             (&[("x-api-key", "a"), ("x-api-key", "b")], None),
             (&[("authorization", "Bearer a")], Some("access_token=b")),
             (&[], Some("access_token=a&access_token=b")),
         ] {
-            assert_eq!(found(&places(), lines, query), Err(Ambiguous), "{lines:?} {query:?}");
+            assert_eq!(
+                found(&places(), lines, query),
+                Err(Ambiguous),
+                "{lines:?} {query:?}"
+            );
         }
         let twice = [("authorization", "Bearer a"), ("cookie", "session=a")];
         assert_eq!(
@@ -282,7 +351,10 @@ mod tests {
     fn tokens_are_cleared_from_the_query() {
         let cleared = |query| places().cleared(query);
         assert_eq!(cleared("a=1&b=+%20"), None);
-        assert_eq!(cleared("a=+%20&access_token=x&&b").as_deref(), Some("a=+%20&&b"));
+        assert_eq!(
+            cleared("a=+%20&access_token=x&&b").as_deref(),
+            Some("a=+%20&&b")
+        );
         assert_eq!(cleared("access%5Ftoken=x").as_deref(), Some(""));
         assert_eq!(cleared("access_token").as_deref(), Some(""));
     }

@@ -61,7 +61,11 @@ mod tests {
 
     #[test]
     fn a_password_is_its_users_alone() {
-        let known = [hashed("a", "same"), hashed("b", "same"), hashed("c", "other")];
+        let known = [
+            hashed("a", "same"),
+            hashed("b", "same"),
+            hashed("c", "other"),
+        ];
         let whose = |user, secret: &str| {
             password(&known, user, secret.as_bytes()).map(|hashed| &*hashed.name)
         };

@@ -139,7 +139,10 @@ mod tests {
         }
         let wait = failures.wait(who, start).expect("has to wait");
         assert!(wait <= Duration::from_secs(3), "{wait:?}");
-        assert_eq!(failures.wait(who, start + wait + Duration::from_millis(1)), None);
+        assert_eq!(
+            failures.wait(who, start + wait + Duration::from_millis(1)),
+            None
+        );
         assert_eq!(failures.wait(address("192.0.2.2"), start), None);
     }
 

@@ -77,6 +77,18 @@ impl Process {
         self.line("").await
     }
 
+    /// Ends it in order, and gives every line that it ever said.
+    pub async fn finish(mut self) -> Vec<String> {
+        signal("-TERM", &self.group.to_string());
+        soon("it ends", self.child.wait())
+            .await
+            .expect("it was waited for");
+        while let Some(line) = soon("the end of what it says", self.lines.recv()).await {
+            self.said.push(line);
+        }
+        std::mem::take(&mut self.said)
+    }
+
     /// Asks it to end (SIGTERM), and waits until it has.
     pub async fn stop(mut self) {
         signal("-TERM", &self.group.to_string());
