@@ -5,6 +5,7 @@
 //! Every refusal is a [`Rejection`] and becomes a response in `reply`, nowhere else.
 
 pub mod accept;
+mod access_log;
 mod conn;
 mod cors;
 mod detach;
@@ -39,7 +40,9 @@ use tracing::{debug, error};
 use crate::channel::{ChannelKey, EventId, Hub};
 use crate::config::Config;
 use crate::fanout::Fanout;
+use crate::metrics::{Metrics, StreamMetrics, UpstreamMetrics};
 use crate::value::Value;
+use access_log::{Record, RequestId};
 use cors::Header;
 pub use front::{Settings, TlsError};
 use peer::Peer;
@@ -72,6 +75,7 @@ pub struct Edge {
     hub: Arc<Hub>,
     fanout: Arc<Fanout>,
     publish: Box<dyn Publish>,
+    metrics: Arc<Metrics>,
     stop: watch::Receiver<bool>,
 }
 
@@ -81,6 +85,15 @@ struct Live {
     config: Arc<Config>,
     router: Router,
     upstreams: BTreeMap<String, PassThrough>,
+    counts: Counts,
+}
+
+/// Where what is served is counted.
+#[derive(Debug)]
+struct Counts {
+    /// In the order of the file.
+    streams: Vec<Arc<StreamMetrics>>,
+    upstreams: BTreeMap<String, Arc<UpstreamMetrics>>,
 }
 
 /// What one request gathers on its way.
@@ -88,7 +101,9 @@ struct Live {
 pub struct Context {
     live: Arc<Live>,
     peer: Peer,
-    request_id: String,
+    request_id: RequestId,
+    /// Until it is logged.
+    record: Option<Record>,
     passing: Option<Passing>,
 }
 
@@ -98,6 +113,14 @@ struct Passing {
     upstream: PassThrough,
     /// Stand for what the upstream says about origins; `None` leaves that as it is.
     cross_origin: Option<Vec<Header>>,
+}
+
+impl Context {
+    /// Of the upstream that the request passes through to.
+    fn upstream_counts(&self) -> Option<&UpstreamMetrics> {
+        let name = self.passing.as_ref()?.upstream.name();
+        self.live.counts.upstreams.get(name).map(|counts| &**counts)
+    }
 }
 
 impl Passing {
@@ -116,13 +139,15 @@ impl Edge {
         hub: Arc<Hub>,
         fanout: Arc<Fanout>,
         publish: Box<dyn Publish>,
+        metrics: Arc<Metrics>,
         stop: watch::Receiver<bool>,
     ) -> Self {
         Self {
-            live: ArcSwap::from_pointee(Live::new(config)),
+            live: ArcSwap::from_pointee(Live::new(config, &metrics)),
             hub,
             fanout,
             publish,
+            metrics,
             stop,
         }
     }
@@ -165,6 +190,9 @@ impl Edge {
                 };
             }
         };
+        if let Some(record) = &ctx.record {
+            record.found(&live.counts.streams[index]);
+        }
         let visit = Visit {
             index,
             stream: &live.config.streams[index],
@@ -172,6 +200,8 @@ impl Edge {
             params,
             headers: live.path_headers(index, session),
             request_id: &ctx.request_id,
+            record: ctx.record.as_ref(),
+            client: ctx.peer.address.ip().to_canonical(),
             route,
         };
         match publishing {
@@ -182,13 +212,26 @@ impl Edge {
 }
 
 impl Live {
-    fn new(config: Arc<Config>) -> Self {
+    fn new(config: Arc<Config>, metrics: &Metrics) -> Self {
+        let counts = Counts {
+            streams: config
+                .streams
+                .iter()
+                .map(|stream| metrics.stream(stream.path.as_str()))
+                .collect(),
+            upstreams: config
+                .upstreams
+                .keys()
+                .map(|name| (name.clone(), metrics.upstream(name)))
+                .collect(),
+        };
         let pass_through = |(name, upstream): (&String, &Arc<_>)| {
             (name.clone(), PassThrough::new(Arc::clone(upstream)))
         };
         Self {
             router: Router::new(&config),
             upstreams: config.upstreams.iter().map(pass_through).collect(),
+            counts,
             config,
         }
     }
@@ -221,7 +264,8 @@ impl ProxyHttp for Edge {
         Context {
             live: self.live.load_full(),
             peer: Peer::current(),
-            request_id: String::new(),
+            request_id: RequestId::default(),
+            record: None,
             passing: None,
         }
     }
@@ -232,9 +276,15 @@ impl ProxyHttp for Edge {
         session: &mut Session,
         ctx: &mut Context,
     ) -> pingora::Result<bool> {
-        ctx.request_id = request::id(session.get_header_bytes(reply::REQUEST_ID));
+        ctx.request_id = RequestId::new(request::id(session.get_header_bytes(reply::REQUEST_ID)));
+        ctx.record = Some(Record::new(session));
         match self.serve(session, ctx).await? {
-            Served::Answered | Served::HandedOver => Ok(true),
+            Served::Answered => Ok(true),
+            Served::HandedOver => {
+                // Its session is a dummy, and its records are those of its stream.
+                ctx.record = None;
+                Ok(true)
+            }
             Served::Pass(passing) => {
                 ctx.passing = Some(passing);
                 Ok(false)
@@ -276,6 +326,9 @@ impl ProxyHttp for Edge {
         response: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> pingora::Result<()> {
+        if let Some(counts) = ctx.upstream_counts() {
+            counts.answered(response.status.as_u16());
+        }
         // An HTTP/1.0 client cannot read chunks; its body ends with the connection.
         if session.req_header().version == http::Version::HTTP_10 {
             response.remove_header(&TRANSFER_ENCODING);
@@ -314,6 +367,11 @@ impl ProxyHttp for Edge {
         ctx: &mut Context,
     ) -> FailToProxy {
         debug!(%error, "passing through failed");
+        if session.response_written().is_none()
+            && let Some(counts) = ctx.upstream_counts()
+        {
+            counts.failed();
+        }
         let rejection = upstream::rejection(error);
         let headers = ctx
             .passing
@@ -337,6 +395,13 @@ impl ProxyHttp for Edge {
         }
     }
 
+    async fn logging(&self, session: &mut Session, _error: Option<&Error>, ctx: &mut Context) {
+        if let Some(record) = ctx.record.take() {
+            let client = ctx.peer.address.ip().to_canonical();
+            record.answered(session, &self.metrics, &ctx.request_id, client, None);
+        }
+    }
+
     fn suppress_error_log(&self, _session: &Session, _ctx: &Context, error: &Error) -> bool {
         // Clients that leave are no errors.
         *error.esource() == pingora::ErrorSource::Downstream
@@ -354,11 +419,14 @@ impl fmt::Debug for Edge {
 async fn refuse(
     session: &mut Session,
     rejection: &Rejection,
-    request_id: &str,
+    request_id: &RequestId,
     headers: &[Header],
 ) -> pingora::Result<Served> {
     if *rejection == Rejection::Internal {
-        error!(request_id, "a request met a fault of the gateway");
+        error!(
+            request_id = request_id.as_str(),
+            "a request met a fault of the gateway"
+        );
     }
     reply::reject(session, rejection, request_id, headers).await?;
     Ok(Served::Answered)

@@ -29,6 +29,7 @@ use crate::diff::ArrayKeys;
 use crate::edge::accept::{Door, House};
 use crate::edge::{self, Edge, Settings, TlsError};
 use crate::fanout::{self, Fanout};
+use crate::metrics::{Metrics, StreamMetrics, UpstreamMetrics};
 use crate::poller::gate::Gate;
 use crate::poller::schedule::{Bounds, Schedule};
 use crate::poller::{self, Plan, feed};
@@ -113,8 +114,9 @@ impl Gateway {
 
         let config = Arc::new(config);
         let pollers = CancellationToken::new();
-        let sources = Arc::new(Sources::new(&config)?);
-        let hub = hub(&config, &sources, &pollers);
+        let metrics = Arc::new(Metrics::new());
+        let sources = Arc::new(Sources::new(&config, &metrics)?);
+        let hub = hub(&config, &sources, &metrics, &pollers);
         let limits = fanout::Limits {
             queue: config.limits.queue,
             write_stall: config.limits.write_stall,
@@ -128,6 +130,7 @@ impl Gateway {
             hub.clone(),
             fanout.clone(),
             Box::new(publish),
+            metrics.clone(),
             stopped.clone(),
         );
 
@@ -217,10 +220,14 @@ struct Sources {
 }
 
 impl Sources {
-    fn new(config: &Config) -> Result<Self, StartError> {
+    fn new(config: &Config, metrics: &Metrics) -> Result<Self, StartError> {
         let http = config.upstreams.values().map(|upstream| {
             let gate = Arc::new(gate(upstream));
-            Ok((upstream.name.clone(), (http_client(upstream)?, gate)))
+            let counts = metrics.upstream(&upstream.name);
+            Ok((
+                upstream.name.clone(),
+                (http_client(upstream, counts)?, gate),
+            ))
         });
         let redis = config
             .redis
@@ -233,8 +240,11 @@ impl Sources {
     }
 }
 
-fn http_client(upstream: &Arc<Upstream>) -> Result<HttpClient, StartError> {
-    HttpClient::new(upstream.clone()).map_err(|error| StartError::Upstream {
+fn http_client(
+    upstream: &Arc<Upstream>,
+    counts: Arc<UpstreamMetrics>,
+) -> Result<HttpClient, StartError> {
+    HttpClient::new(upstream.clone(), counts).map_err(|error| StartError::Upstream {
         name: upstream.name.clone(),
         error: error.to_string(),
     })
@@ -254,14 +264,20 @@ fn gate(upstream: &Upstream) -> Gate {
     Gate::new(upstream.max_concurrent_polls, budget)
 }
 
-fn hub(config: &Arc<Config>, sources: &Arc<Sources>, pollers: &CancellationToken) -> Arc<Hub> {
+fn hub(
+    config: &Arc<Config>,
+    sources: &Arc<Sources>,
+    metrics: &Metrics,
+    pollers: &CancellationToken,
+) -> Arc<Hub> {
     Arc::new_cyclic(|hub: &Weak<Hub>| {
         let streams = config.streams.iter().map(|stream| {
             let (stream, sources) = (stream.clone(), sources.clone());
             let (hub, pollers) = (hub.clone(), pollers.clone());
+            let counts = metrics.stream(stream.path.as_str());
             let max = stream.max_channels;
             let open: OpenChannel =
-                Box::new(move |key| open(&stream, key, &sources, &hub, &pollers));
+                Box::new(move |key| open(&stream, key, &counts, &sources, &hub, &pollers));
             (max, open)
         });
         Hub::new(streams.collect())
@@ -272,11 +288,12 @@ fn hub(config: &Arc<Config>, sources: &Arc<Sources>, pollers: &CancellationToken
 fn open(
     stream: &Arc<Stream>,
     key: &ChannelKey,
+    counts: &Arc<StreamMetrics>,
     sources: &Arc<Sources>,
     hub: &Weak<Hub>,
     pollers: &CancellationToken,
 ) -> Arc<Channel> {
-    let channel = Arc::new(Channel::new(key.clone(), spec(stream, key)));
+    let channel = Arc::new(Channel::new(key.clone(), spec(stream, key, counts.clone())));
     let Some(hub) = hub.upgrade() else {
         return channel;
     };
@@ -343,7 +360,7 @@ async fn feed_channel(
     }
 }
 
-fn spec(stream: &Stream, key: &ChannelKey) -> Spec {
+fn spec(stream: &Stream, key: &ChannelKey, metrics: Arc<StreamMetrics>) -> Spec {
     let (current, retain) = match &stream.source {
         Source::Http(_) | Source::RedisKey(_) => (true, false),
         Source::RedisPubSub(_) => (false, false),
@@ -360,6 +377,7 @@ fn spec(stream: &Stream, key: &ChannelKey) -> Spec {
             template: stream.template.clone(),
             array_keys: ArrayKeys::new(stream.array_keys.clone()),
             params: key.params.clone(),
+            metrics,
         },
         significance: Significance::new(stream.ignore.clone(), stream.deadband.clone()),
         history: stream.history,

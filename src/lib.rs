@@ -41,6 +41,7 @@ pub mod diff;
 pub mod edge;
 pub mod fanout;
 pub mod gateway;
+pub mod metrics;
 pub mod params;
 pub mod poller;
 pub mod source;

@@ -12,7 +12,9 @@ use http::{HeaderName, HeaderValue, StatusCode, Version};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 
+use super::access_log::{Refused, RequestId};
 use super::cors::Header;
+use crate::metrics::Refusal;
 
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -93,6 +95,26 @@ impl Rejection {
         }
     }
 
+    /// As it is counted.
+    fn refusal(&self) -> Refusal {
+        match self {
+            Self::BadRequest(_) => Refusal::BadRequest,
+            Self::NotFound => Refusal::NotFound,
+            Self::BadParameter => Refusal::BadParameter,
+            Self::Gone => Refusal::Gone,
+            Self::MethodNotAllowed(_) => Refusal::Method,
+            Self::NotAcceptable(_) => Refusal::NotAcceptable,
+            Self::PayloadTooLarge(_) => Refusal::TooLarge,
+            Self::TooManyChannels(_) => Refusal::Channels,
+            Self::SourceFails { .. } => Refusal::SourceFails,
+            Self::NotYet { .. } => Refusal::NotYet,
+            Self::PublishFailed => Refusal::PublishFailed,
+            Self::BadGateway => Refusal::BadGateway,
+            Self::GatewayTimeout => Refusal::GatewayTimeout,
+            Self::Internal => Refusal::Internal,
+        }
+    }
+
     /// For people. Never holds what the client or the upstream sent (EDGE F2, U19).
     fn detail(&self) -> String {
         match self {
@@ -136,9 +158,13 @@ impl Rejection {
 pub(super) async fn reject(
     session: &mut Session,
     rejection: &Rejection,
-    request_id: &str,
+    request_id: &RequestId,
     headers: &[Header],
 ) -> pingora::Result<()> {
+    request_id.refused(Refused {
+        why: rejection.refusal(),
+        softly: false,
+    });
     let (mut own, problem) = problem(rejection, request_id);
     own.extend_from_slice(headers);
     respond(

@@ -1,9 +1,12 @@
 //! One request for the path of a stream: what it asks for, and who gives it.
 
+use std::net::IpAddr;
+
 use http::Method;
 use http::header::ACCEPT;
 use pingora::proxy::Session;
 
+use super::access_log::{Record, Refused, RequestId};
 use super::cors::{self, Header};
 use super::negotiate::{self, Answer, Offer};
 use super::options::{options, other_method};
@@ -14,6 +17,7 @@ use super::upstream::PassThrough;
 use super::{Edge, Passing, PublishError, Served, publish, refuse, snapshot, stream};
 use crate::channel::{ChannelKey, Form};
 use crate::config::{Limits, Overload, Source, Stream};
+use crate::metrics::Refusal;
 use crate::params::Params;
 
 /// One request for a stream's path.
@@ -24,7 +28,10 @@ pub(super) struct Visit<'a> {
     pub(super) params: Params,
     /// What every response has.
     pub(super) headers: Vec<Header>,
-    pub(super) request_id: &'a str,
+    pub(super) request_id: &'a RequestId,
+    pub(super) record: Option<&'a Record>,
+    /// Whose request it is.
+    pub(super) client: IpAddr,
     /// The route that other methods go to.
     pub(super) route: Option<&'a PassThrough>,
 }
@@ -80,16 +87,7 @@ impl Edge {
                     stream::cursor(session, query.last_event_id.as_deref()),
                     form,
                 );
-                stream::serve(
-                    session,
-                    visit.stream,
-                    subscription,
-                    start,
-                    &visit.headers,
-                    visit.request_id,
-                    &self.fanout,
-                )
-                .await;
+                stream::serve(session, &visit, subscription, start, &self.fanout).await;
                 return Ok(Served::HandedOver);
             }
             Answer::Snapshot(representation) => {
@@ -165,6 +163,11 @@ impl Edge {
         accept: Option<&str>,
     ) -> pingora::Result<Served> {
         if visit.limits.overload == Overload::Stream && accept == Some("text/event-stream") {
+            let refused = Refused {
+                why: Refusal::Channels,
+                softly: true,
+            };
+            visit.request_id.refused(refused);
             stream::soft_reject(session, &visit.headers, "limit", visit.request_id).await?;
             return Ok(Served::Answered);
         }
