@@ -104,9 +104,20 @@ pub trait Listener: Send + Sync + fmt::Debug {
     fn changed(&self);
 }
 
+/// A channel's name for operators: random, so that it tells nothing of what is followed or who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChannelId(u64);
+
+impl fmt::Display for ChannelId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
 /// One distinct resource that is followed.
 #[derive(Debug)]
 pub struct Channel {
+    id: ChannelId,
     key: ChannelKey,
     spec: Spec,
     state: Mutex<State>,
@@ -188,6 +199,7 @@ impl Channel {
         let state = State::new(spec.history, spec.starts_settled());
         let counted = Held::new(&spec.metrics().channels);
         Self {
+            id: ChannelId(fastrand::u64(..)),
             key,
             spec,
             state: Mutex::new(state),
@@ -211,6 +223,11 @@ impl Channel {
     /// Where what happens here is counted.
     pub fn metrics(&self) -> &StreamMetrics {
         self.spec.metrics()
+    }
+
+    /// Tells it from all others, and nothing about it.
+    pub fn id(&self) -> ChannelId {
+        self.id
     }
 
     /// For log lines: the stream's path and the parameters.
@@ -384,6 +401,19 @@ impl Channel {
             (_, Some(stale)) => Snapshot::Failing { cause: stale.cause },
             (_, None) => Snapshot::Empty,
         }
+    }
+
+    /// What is wrong with the source: a cause class, and since when its value is not confirmed any more. `None`: nothing.
+    pub fn trouble(&self) -> Option<(&'static str, Duration)> {
+        let state = self.state.lock();
+        let stale = state.stale.as_ref()?;
+        Some((stale.cause, stale.at.elapsed()))
+    }
+
+    /// The newest changes of value, newest first, at most so many.
+    pub fn recent(&self, most: usize) -> Vec<Arc<Event>> {
+        let state = self.state.lock();
+        state.log.recent().take(most).cloned().collect()
     }
 
     // === Demand ===

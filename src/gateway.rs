@@ -18,10 +18,11 @@ use pingora::proxy::{HttpProxy, http_proxy};
 use pingora::server::configuration::ServerConf;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::{error, info, warn};
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::admin::{Admin, Running};
 use crate::channel::hub::OpenChannel;
 use crate::channel::{Channel, ChannelKey, Hub, Shape, Spec};
 use crate::config::{self, Config, RedisServer, Source, Start, Stream, Upstream};
@@ -46,12 +47,21 @@ use publish::Publisher;
 pub struct Gateway {
     addresses: Vec<SocketAddr>,
     doors: Vec<Door>,
+    admin: Option<AdminListener>,
+    metrics: Arc<Metrics>,
     fanout: Arc<Fanout>,
     proxy: ProxyHandle,
     requests: TaskTracker,
     stop: watch::Sender<bool>,
     pollers: CancellationToken,
     shutdown: config::Shutdown,
+}
+
+/// Ends with the gateway.
+#[derive(Debug)]
+struct AdminListener {
+    address: SocketAddr,
+    _task: AbortOnDropHandle<()>,
 }
 
 /// Why a gateway does not start.
@@ -111,6 +121,7 @@ impl Gateway {
             .iter()
             .map(|listener| Settings::new(&config, listener))
             .collect::<Result<_, _>>()?;
+        let admin = bind_admin(config.admin.as_ref())?;
 
         let config = Arc::new(config);
         let pollers = CancellationToken::new();
@@ -143,20 +154,36 @@ impl Gateway {
         let mut proxy = http_proxy(&Arc::new(conf), edge);
         proxy.server_options = Some(HttpServerOptions::default());
         let proxy = Arc::new(proxy);
+        let failures = Arc::new(Failures::default());
         let house = House {
             proxy: proxy.clone(),
-            stop: stopped,
+            stop: stopped.clone(),
             requests: requests.clone(),
+            metrics: metrics.clone(),
+            failures: failures.clone(),
         };
         let doors = listeners
             .into_iter()
             .zip(settings)
             .map(|(socket, settings)| Door::open(socket, settings, house.clone()))
             .collect::<Result<_, _>>()?;
+        let running = Running {
+            config: config.clone(),
+            hub: hub.clone(),
+        };
+        let admin = admin
+            .map(|socket| {
+                let parts = (fanout.clone(), metrics.clone(), failures);
+                let admin = Admin::new(running, parts, stopped);
+                serve_admin(socket, Arc::new(admin))
+            })
+            .transpose()?;
         open_always(&config, &hub);
         Ok(Self {
             addresses,
             doors,
+            admin,
+            metrics,
             fanout,
             proxy: ProxyHandle(proxy),
             requests,
@@ -169,6 +196,16 @@ impl Gateway {
     /// Where it listens, in the order of the file.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Where operators ask; `None`: nowhere.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(|admin| admin.address)
+    }
+
+    /// What is counted.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
     }
 
     /// How many streams are open.
@@ -202,6 +239,39 @@ impl Gateway {
         }
         self.pollers.cancel();
     }
+}
+
+/// The admin listener's port. When the file says nothing of it, the gateway does without one that is taken: several of them on
+/// one machine must not need to know of each other.
+fn bind_admin(admin: Option<&config::Admin>) -> Result<Option<std::net::TcpListener>, StartError> {
+    let Some(admin) = admin else {
+        return Ok(None);
+    };
+    let address = admin.address;
+    match edge::accept::bind(address) {
+        Ok(socket) => Ok(Some(socket)),
+        Err(error) if admin.by_default => {
+            warn!(
+                "there is no admin listener: {address} cannot be bound: {error} \
+                 (write admin: off, or admin: {{address: IP:PORT}})"
+            );
+            Ok(None)
+        }
+        Err(error) => Err(StartError::Bind { address, error }),
+    }
+}
+
+fn serve_admin(socket: std::net::TcpListener, admin: Arc<Admin>) -> io::Result<AdminListener> {
+    let address = socket.local_addr()?;
+    let task = tokio::spawn(async move {
+        if let Err(error) = admin.serve(socket).await {
+            error!(%error, "the admin listener failed");
+        }
+    });
+    Ok(AdminListener {
+        address,
+        _task: AbortOnDropHandle::new(task),
+    })
 }
 
 struct ProxyHandle(Arc<HttpProxy<Edge>>);

@@ -34,6 +34,7 @@
 //! buffers. The configuration is read by a small reader over a tree with positions instead of serde, because all
 //! problems are to be told at once. `config` uses the types of `value`, `sse` and `channel` that it parses into.
 
+pub mod admin;
 pub mod channel;
 pub mod cli;
 pub mod config;

@@ -35,7 +35,7 @@ pub(super) struct Confirmed {
 #[derive(Debug)]
 pub(super) struct Stale {
     pub(super) cause: &'static str,
-    at: Instant,
+    pub(super) at: Instant,
     /// Of the notice.
     position: u64,
     notice: Notice,

@@ -9,8 +9,9 @@ mod tables;
 
 pub(super) use sources::{HTTP_SOURCE, PUBLISH_SOURCE, REDIS_SOURCE};
 pub(super) use tables::{
-    ADAPTIVE, CLIENT_ADDRESS, CORS, HISTORY, LIMITS, LISTENER, LISTENER_CERTIFICATE, LISTENER_TLS,
-    REDIS_SERVER, ROOT, ROUTE, SHUTDOWN, STREAM, TELEMETRY, TIMEOUTS, UPSTREAM, UPSTREAM_TLS,
+    ADAPTIVE, ADMIN, CLIENT_ADDRESS, CORS, HISTORY, LIMITS, LISTENER, LISTENER_CERTIFICATE,
+    LISTENER_TLS, REDIS_SERVER, ROOT, ROUTE, SHUTDOWN, STREAM, TELEMETRY, TIMEOUTS, UPSTREAM,
+    UPSTREAM_TLS,
 };
 
 /// The keys of one map.
@@ -61,6 +62,8 @@ pub(super) enum Kind {
         later: &'static [&'static str],
     },
     Section(&'static Table),
+    /// Or `off`.
+    SectionOrOff(&'static Table),
     List(&'static Self),
     Pair(&'static Self),
     /// Names of the file's own choice.

@@ -115,6 +115,9 @@ fn kind(kind: &Kind) -> Value {
         Kind::Rate => text("^[0-9]+/[smh]$"),
         Kind::Choice { now, .. } => or_reference(json!({"enum": now})),
         Kind::Section(table) => section(table),
+        Kind::SectionOrOff(table) => {
+            json!({"anyOf": [section(table), {"enum": ["off", false]}]})
+        }
         Kind::List(of) => json!({"type": ["array", "null"], "items": self::kind(of)}),
         Kind::Pair(of) => {
             json!({"type": "array", "items": self::kind(of), "minItems": 2, "maxItems": 2})

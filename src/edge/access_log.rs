@@ -13,6 +13,8 @@ use http::{Method, Version};
 use pingora::proxy::Session;
 use tracing::info;
 
+use super::front::Guest;
+use super::reply::Rejection;
 use super::request;
 use crate::fanout::{End, Ended, Reason};
 use crate::metrics::{Closing, EventKind, Held, Label, Metrics, Opening, Refusal, StreamMetrics};
@@ -209,6 +211,20 @@ impl Ended for OpenStream {
             "stream ended"
         );
     }
+}
+
+/// A request was refused before it was one.
+pub(super) fn refused_by_head(rejection: &Rejection, request_id: &str, guest: &Guest) {
+    let why = rejection.refusal();
+    guest.metrics().rejections.inc(why);
+    info!(
+        target: "access",
+        status = rejection.status().as_u16(),
+        client = %guest.client(),
+        request_id,
+        refused = why.as_str(),
+        "request"
+    );
 }
 
 fn milliseconds(duration: Duration) -> f64 {

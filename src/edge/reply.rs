@@ -96,9 +96,13 @@ impl Rejection {
     }
 
     /// As it is counted.
-    fn refusal(&self) -> Refusal {
+    pub(super) fn refusal(&self) -> Refusal {
         match self {
             Self::BadRequest(_) => Refusal::BadRequest,
+            Self::UriTooLong | Self::HeadTooLarge => Refusal::HeadTooLarge,
+            Self::HeadTimeout => Refusal::HeadTimeout,
+            Self::VersionNotSupported | Self::CodingNotSupported => Refusal::Unsupported,
+            Self::Misdirected => Refusal::Misdirected,
             Self::NotFound => Refusal::NotFound,
             Self::BadParameter => Refusal::BadParameter,
             Self::Gone => Refusal::Gone,

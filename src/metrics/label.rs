@@ -111,6 +111,7 @@ closed! {
         TooLarge = "too_large",
         HeadTooLarge = "head_too_large",
         HeadTimeout = "head_timeout",
+        Unsupported = "unsupported",
         Misdirected = "misdirected",
         Loop = "loop",
         Requests = "requests",
@@ -144,9 +145,7 @@ closed! {
     /// What a client connection speaks.
     Protocol {
         Http1 = "http/1.1",
-        Http1Tls = "http/1.1+tls",
-        Http2 = "h2c",
-        Http2Tls = "h2",
+        Http2 = "h2",
     }
 }
 

@@ -16,7 +16,12 @@ impl TestGateway {
     pub fn start(file: &str) -> Self {
         // Another test of this process may have installed it before.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let file = format!("listeners:\n  - address: 127.0.0.1:0\n{file}");
+        let admin = if file.contains("admin:") {
+            ""
+        } else {
+            "admin: off\n"
+        };
+        let file = format!("listeners:\n  - address: 127.0.0.1:0\n{admin}{file}");
         let config = match config::parse("test.yaml", &file, &|_| None) {
             Ok(config) => config,
             Err(problems) => panic!("{problems}\n{file}"),
