@@ -13,7 +13,9 @@
 //!
 //! Read in this order: [`value`] (what is followed), [`diff`], [`sse`] (how it looks on the wire), [`channel`] (one writer,
 //! many cursors), [`source`] (what is read), [`poller`] (when), [`fanout`] (who gets it), [`edge`] (how they ask),
-//! [`gateway`] (the wiring), [`config`] (what the file says), `cli` (the commands).
+//! [`admin`] (how operators ask), [`gateway`] (the wiring), [`config`] (what the file says), `cli` (the commands).
+//!
+//! What happens is counted in [`metrics`], which knows no other room: its handles travel with what they count.
 //!
 //! Arrows point one way. A source knows nothing of clients; the edge knows nothing of sources; `value`, `diff`, `sse`, `params` and the
 //! channel's `log` are pure. `tests/it/layers.rs` reads the `use crate::` lines against this.

@@ -3,12 +3,14 @@
 #![expect(clippy::expect_used, reason = "a test says what it expects")]
 #![expect(unreachable_pub, reason = "a binary has no outside")]
 
+mod admin;
 mod carried;
 mod clients;
 mod cors;
 mod fanout;
 mod hops;
 mod layers;
+mod metrics;
 mod passthrough;
 mod polling;
 mod publish;
