@@ -27,7 +27,7 @@ use crate::channel::hub::OpenChannel;
 use crate::channel::{Channel, ChannelKey, Hub, Shape, Spec};
 use crate::config::{self, Config, RedisServer, Source, Start, Stream, Upstream};
 use crate::diff::ArrayKeys;
-use crate::edge::accept::{Door, House};
+use crate::edge::accept::{Door, Failures, House};
 use crate::edge::{self, Edge, Settings, TlsError};
 use crate::fanout::{self, Fanout};
 use crate::metrics::{Metrics, StreamMetrics, UpstreamMetrics};

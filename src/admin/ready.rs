@@ -27,7 +27,7 @@ pub(super) async fn faults(
     if *stop.borrow() {
         faults.push("draining".to_owned());
     }
-    let failed = failures.0.lock().clone();
+    let failed = failures.all();
     faults.extend(
         failed
             .iter()

@@ -25,7 +25,7 @@ use tracing::{debug, error, info, warn};
 
 use super::Edge;
 use super::front::{self, Guest, Settings};
-use crate::metrics::{Gauge, Metrics, Protocol};
+use crate::metrics::{self, Gauge, Metrics};
 
 /// Connections that wait to be accepted; the kernel may keep fewer.
 const BACKLOG: i32 = 4096;
@@ -112,8 +112,8 @@ impl Door {
         let name = address.to_string();
         let shared = Arc::new(Shared {
             settings: ArcSwap::from_pointee(settings),
-            http1: house.metrics.connections(&name, Protocol::Http1),
-            http2: house.metrics.connections(&name, Protocol::Http2),
+            http1: house.metrics.connections(&name, metrics::Protocol::Http1),
+            http2: house.metrics.connections(&name, metrics::Protocol::Http2),
         });
         let closed = CancellationToken::new();
         let listener = TcpListener::from_std(socket.try_clone()?)?;
