@@ -40,6 +40,9 @@ USER 10001:10001
 # 8080 serves clients; 9090 is the place of the admin listener.
 EXPOSE 8080 9090
 
+# Needs no shell. With `admin: off` there is nobody to ask: switch the check off as well.
+HEALTHCHECK --interval=30s --timeout=5s --start-period=5s CMD ["wellspring", "health"]
+
 # SIGTERM drains: streams end spread over the drain window, and the exit code is 0.
 STOPSIGNAL SIGTERM
 

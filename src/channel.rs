@@ -23,13 +23,14 @@ use parking_lot::Mutex;
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, watch};
 
+use crate::metrics::{Held, PollResult, StreamMetrics};
 use crate::sse::EventName;
 use crate::value::{Significance, Value};
 
 pub use event::{Epoch, Event, EventId, Form, Notice, Shape};
 pub use hub::{ChannelKey, Hub};
 pub use log::History;
-pub use subscription::{Cursor, Delivery, Subscription};
+pub use subscription::{Cursor, Delivery, DeliveryCount, Subscription, Tally};
 
 use owed::Shortcuts;
 use state::State;
@@ -72,6 +73,10 @@ impl Spec {
         !self.current || self.retain
     }
 
+    fn metrics(&self) -> &StreamMetrics {
+        &self.shape.metrics
+    }
+
     /// One for tests: a current value as it is, a short history.
     #[cfg(test)]
     pub(crate) fn plain(name: &str) -> Self {
@@ -99,9 +104,20 @@ pub trait Listener: Send + Sync + fmt::Debug {
     fn changed(&self);
 }
 
+/// A channel's name for operators: random, so that it tells nothing of what is followed or who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChannelId(u64);
+
+impl fmt::Display for ChannelId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
 /// One distinct resource that is followed.
 #[derive(Debug)]
 pub struct Channel {
+    id: ChannelId,
     key: ChannelKey,
     spec: Spec,
     state: Mutex<State>,
@@ -110,6 +126,30 @@ pub struct Channel {
     version: watch::Sender<u64>,
     retired: AtomicBool,
     demand: Demand,
+    polls: Mutex<Polls>,
+    _counted: Held,
+}
+
+/// What the poller of a channel says about its work, for operators.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Polls {
+    /// The last one that ended.
+    pub last: Option<Poll>,
+    /// When the next one is due; `None`: one is under way, or polling rests.
+    pub due: Option<Instant>,
+}
+
+/// A poll that ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Poll {
+    /// When it began.
+    pub began: Instant,
+    /// How long it took, with the wait for its turn at the upstream.
+    pub took: Duration,
+    /// What it gave.
+    pub result: PollResult,
+    /// Why it failed: a cause class.
+    pub cause: Option<&'static str>,
 }
 
 #[derive(Debug)]
@@ -157,7 +197,9 @@ impl Channel {
     /// A channel that nobody has read into yet.
     pub fn new(key: ChannelKey, spec: Spec) -> Self {
         let state = State::new(spec.history, spec.starts_settled());
+        let counted = Held::new(&spec.metrics().channels);
         Self {
+            id: ChannelId(fastrand::u64(..)),
             key,
             spec,
             state: Mutex::new(state),
@@ -173,7 +215,19 @@ impl Channel {
                 }),
                 changed: Notify::new(),
             },
+            polls: Mutex::default(),
+            _counted: counted,
         }
+    }
+
+    /// Where what happens here is counted.
+    pub fn metrics(&self) -> &StreamMetrics {
+        self.spec.metrics()
+    }
+
+    /// Tells it from all others, and nothing about it.
+    pub fn id(&self) -> ChannelId {
+        self.id
     }
 
     /// For log lines: the stream's path and the parameters.
@@ -224,7 +278,7 @@ impl Channel {
 
     /// The source does not confirm the value any more. Tells readers once, until it is confirmed again.
     pub fn stale(&self, cause: &'static str) {
-        self.state.lock().fail(cause);
+        self.state.lock().fail(cause, &self.spec);
         self.tell();
     }
 
@@ -280,6 +334,23 @@ impl Channel {
         state.log.newest().is_some() && state.gone.is_none()
     }
 
+    /// No poll is due: one is under way, or polling rests.
+    pub fn no_poll_due(&self) {
+        self.polls.lock().due = None;
+    }
+
+    /// The next poll is due then, after `ended` if one has just ended.
+    pub fn poll_due(&self, due: Instant, ended: Option<Poll>) {
+        let mut polls = self.polls.lock();
+        polls.due = Some(due);
+        polls.last = ended.or(polls.last);
+    }
+
+    /// What the poller said last.
+    pub fn polls(&self) -> Polls {
+        *self.polls.lock()
+    }
+
     // === The readers' side ===
 
     /// What a reader at `cursor` is owed in `form`, at most `queue` bytes of it one by one. `None`: nothing now.
@@ -330,6 +401,19 @@ impl Channel {
             (_, Some(stale)) => Snapshot::Failing { cause: stale.cause },
             (_, None) => Snapshot::Empty,
         }
+    }
+
+    /// What is wrong with the source: a cause class, and since when its value is not confirmed any more. `None`: nothing.
+    pub fn trouble(&self) -> Option<(&'static str, Duration)> {
+        let state = self.state.lock();
+        let stale = state.stale.as_ref()?;
+        Some((stale.cause, stale.at.elapsed()))
+    }
+
+    /// The newest changes of value, newest first, at most so many.
+    pub fn recent(&self, most: usize) -> Vec<Arc<Event>> {
+        let state = self.state.lock();
+        state.log.recent().take(most).cloned().collect()
     }
 
     // === Demand ===

@@ -2,6 +2,8 @@
 
 mod check;
 mod demo;
+mod health;
+mod log;
 mod probe;
 mod run;
 mod screen;
@@ -20,6 +22,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, fmt};
 
 use crate::config;
+use log::Log;
 
 const OK: u8 = 0;
 const FAILED: u8 = 1;
@@ -70,6 +73,12 @@ enum Command {
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
+    /// Ask the admin listener of the running gateway whether it lives, for container health checks
+    Health {
+        /// Its configuration; default: wellspring.yaml, then /etc/wellspring/wellspring.yaml
+        #[arg(long, env = "WELLSPRING_CONFIG")]
+        config: Option<PathBuf>,
+    },
     /// Print the JSON Schema of the configuration file, for editors
     Schema,
     /// Take two readings of the stream that serves a path, from its real source, without a listener
@@ -95,35 +104,43 @@ pub fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { USAGE } else { OK });
         }
     };
-    if let Err(error) = start_logging(&cli) {
-        eprintln!("--log-level {}: {error}", cli.log_level.escape_debug());
-        return ExitCode::from(USAGE);
-    }
+    let log = match start_logging(&cli) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("--log-level {}: {error}", cli.log_level.escape_debug());
+            return ExitCode::from(USAGE);
+        }
+    };
     // The one provider in the tree; installing it twice is the only way to fail, and harmless.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let code = match cli.command {
         Command::Run { config } => run::run(config),
         Command::Check { files } => check::check(&files),
         Command::Schema => print(&config::schema::json()),
+        Command::Health { config } => health::health(config),
         Command::Probe { file, path } => probe::probe(&file, &path),
         Command::Tail(args) => tail::tail(args),
         Command::Demo => demo::demo(),
     };
+    log.flush();
     ExitCode::from(code)
 }
 
-fn start_logging(cli: &Cli) -> Result<(), tracing_subscriber::filter::ParseError> {
+fn start_logging(cli: &Cli) -> Result<Log, Box<dyn std::error::Error>> {
     // What libraries have to say is for debugging; Pingora's errors are told by the edge.
     let level = &cli.log_level;
     let directives = match level.contains(['=', ',']) {
         true => level.clone(),
-        false => format!("warn,pingora_core=error,pingora_proxy=error,wellspring={level}"),
+        false => {
+            format!("warn,pingora_core=error,pingora_proxy=error,wellspring={level},access={level}")
+        }
     };
     let filter = EnvFilter::builder()
         .parse(directives)?
         .and(filter_fn(is_fit));
+    let log = Log::to(io::stderr())?;
     let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let lines = fmt::layer().with_writer(io::stderr).with_ansi(colours);
+    let lines = fmt::layer().with_writer(log.clone()).with_ansi(colours);
     let logs = tracing_subscriber::registry();
     match cli.log_format {
         LogFormat::Text => logs
@@ -134,13 +151,14 @@ fn start_logging(cli: &Cli) -> Result<(), tracing_subscriber::filter::ParseError
             logs.with(lines.with_filter(filter)).init();
         }
     }
-    Ok(())
+    Ok(log)
 }
 
 /// Whether a line may be logged whatever was asked for: libraries print whole requests below `info`, and with them what only a
 /// client and its upstream may know (EDGE A10).
 fn is_fit(line: &Metadata<'_>) -> bool {
-    line.target().starts_with("wellspring") || *line.level() <= Level::INFO
+    let target = line.target();
+    target.starts_with("wellspring") || target == "access" || *line.level() <= Level::INFO
 }
 
 /// Prints to standard output; a reader that has seen enough is no failure.

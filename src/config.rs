@@ -5,6 +5,7 @@
 //! positions) → `read` (typed questions, references to the environment; collects every problem) → `check` (one file a section,
 //! cross references). `keys` names every key once, for the reader and for [`schema`].
 
+mod admin;
 mod auth;
 mod check;
 mod client_address;
@@ -14,6 +15,7 @@ mod listener;
 pub mod problem;
 mod read;
 pub mod schema;
+mod shown;
 mod yaml;
 
 use std::collections::BTreeMap;
@@ -26,6 +28,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
 pub use crate::sse::EventName;
+pub use admin::Admin;
 pub use auth::{ApiKeys, Auth, AuthMethod, Hashed, Jwt, JwtKeys};
 pub use client_address::ClientAddress;
 pub use field::{CorsOrigin, HostPattern, PathTemplate, Pattern, Rate, Secret};
@@ -58,6 +61,8 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// Whose word about client addresses is believed.
     pub client_address: ClientAddress,
+    /// `None`: off.
+    pub admin: Option<Admin>,
     /// By name.
     pub upstreams: BTreeMap<String, Arc<Upstream>>,
     /// By name.
@@ -70,6 +75,8 @@ pub struct Config {
     pub limits: Limits,
     /// What SIGTERM does.
     pub shutdown: Shutdown,
+    /// The file with its defaults and without its secrets, for operators.
+    pub shown: serde_json::Value,
 }
 
 /// A legacy HTTP API.

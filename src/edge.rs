@@ -5,6 +5,7 @@
 //! Every refusal is a [`Rejection`] and becomes a response in `reply`, nowhere else.
 
 pub mod accept;
+mod access_log;
 mod auth;
 mod client_address;
 mod conn;
@@ -42,7 +43,9 @@ use tracing::{debug, error};
 use crate::channel::{ChannelKey, EventId, Hub};
 use crate::config::{self, Config, Overload};
 use crate::fanout::Fanout;
+use crate::metrics::{Metrics, StreamMetrics, UpstreamMetrics};
 use crate::value::Value;
+use access_log::{Record, RequestId};
 use auth::{Gate, Guard, Identity};
 use client_address::ClientAddress;
 use cors::Header;
@@ -79,6 +82,7 @@ pub struct Edge {
     fanout: Arc<Fanout>,
     publish: Box<dyn Publish>,
     gate: Gate,
+    metrics: Arc<Metrics>,
     stop: watch::Receiver<bool>,
 }
 
@@ -91,6 +95,7 @@ struct Live {
     limits: Limits,
     /// By the index of the stream.
     guards: Vec<Guards>,
+    counts: Counts,
 }
 
 /// Who may use the paths of one stream; `None`: everybody.
@@ -100,15 +105,25 @@ struct Guards {
     publish: Option<Guard>,
 }
 
+/// Where what is served is counted.
+#[derive(Debug)]
+struct Counts {
+    /// In the order of the file.
+    streams: Vec<Arc<StreamMetrics>>,
+    upstreams: BTreeMap<String, Arc<UpstreamMetrics>>,
+}
+
 /// What one request gathers on its way.
 #[derive(Debug)]
 pub struct Context {
     live: Arc<Live>,
     peer: Peer,
     client: ClientAddress,
-    request_id: String,
+    request_id: RequestId,
     /// Who asks, once that is known.
     identity: Option<Identity>,
+    /// Until it is logged.
+    record: Option<Record>,
     passing: Option<Passing>,
 }
 
@@ -118,6 +133,14 @@ struct Passing {
     upstream: PassThrough,
     /// Stand for what the upstream says about origins; `None` leaves that as it is.
     cross_origin: Option<Vec<Header>>,
+}
+
+impl Context {
+    /// Of the upstream that the request passes through to.
+    fn upstream_counts(&self) -> Option<&UpstreamMetrics> {
+        let name = self.passing.as_ref()?.upstream.name();
+        self.live.counts.upstreams.get(name).map(|counts| &**counts)
+    }
 }
 
 impl Passing {
@@ -136,15 +159,17 @@ impl Edge {
         hub: Arc<Hub>,
         fanout: Arc<Fanout>,
         publish: Box<dyn Publish>,
+        metrics: Arc<Metrics>,
         stop: watch::Receiver<bool>,
     ) -> Self {
         let gate = Gate::new();
         Self {
-            live: ArcSwap::from_pointee(Live::new(config, &gate, None)),
+            live: ArcSwap::from_pointee(Live::new(config, &gate, &metrics, None)),
             hub,
             fanout,
             publish,
             gate,
+            metrics,
             stop,
         }
     }
@@ -202,6 +227,9 @@ impl Edge {
                 };
             }
         };
+        if let Some(record) = &ctx.record {
+            record.found(&live.counts.streams[index]);
+        }
         let guard = match publishing {
             true => live.guards[index].publish.as_ref(),
             false => live.guards[index].read.as_ref(),
@@ -230,6 +258,7 @@ impl Edge {
             headers,
             request_id: &ctx.request_id,
             identity: ctx.identity.as_ref(),
+            record: ctx.record.as_ref(),
             route,
         };
         match publishing {
@@ -270,13 +299,25 @@ impl Edge {
 
 impl Live {
     /// `before`: what the file said until now, whose limits go on where they did not change.
-    fn new(config: Arc<Config>, gate: &Gate, before: Option<&Self>) -> Self {
+    fn new(config: Arc<Config>, gate: &Gate, metrics: &Metrics, before: Option<&Self>) -> Self {
         let guards = |stream: &Arc<config::Stream>| Guards {
             read: gate.guard(&stream.auth),
             publish: match &stream.source {
                 config::Source::Publish(publish) => gate.guard(&publish.auth),
                 _ => None,
             },
+        };
+        let counts = Counts {
+            streams: config
+                .streams
+                .iter()
+                .map(|stream| metrics.stream(stream.path.as_str()))
+                .collect(),
+            upstreams: config
+                .upstreams
+                .keys()
+                .map(|name| (name.clone(), metrics.upstream(name)))
+                .collect(),
         };
         let pass_through = |(name, upstream): (&String, &Arc<_>)| {
             (name.clone(), PassThrough::new(Arc::clone(upstream)))
@@ -286,6 +327,7 @@ impl Live {
             upstreams: config.upstreams.iter().map(pass_through).collect(),
             limits: Limits::new(&config, before.map(|before| &before.limits)),
             guards: config.streams.iter().map(guards).collect(),
+            counts,
             config,
         }
     }
@@ -326,8 +368,9 @@ impl ProxyHttp for Edge {
             live: self.live.load_full(),
             client: ClientAddress::of_peer(&peer),
             peer,
-            request_id: String::new(),
+            request_id: RequestId::default(),
             identity: None,
+            record: None,
             passing: None,
         }
     }
@@ -338,7 +381,8 @@ impl ProxyHttp for Edge {
         session: &mut Session,
         ctx: &mut Context,
     ) -> pingora::Result<bool> {
-        ctx.request_id = request::id(session.get_header_bytes(reply::REQUEST_ID));
+        ctx.request_id = RequestId::new(request::id(session.get_header_bytes(reply::REQUEST_ID)));
+        ctx.record = Some(Record::new(session));
         let headers = &session.req_header().headers;
         let trusted = &ctx.live.config.client_address;
         ctx.client = ClientAddress::of_request(&ctx.peer, headers, trusted);
@@ -346,7 +390,12 @@ impl ProxyHttp for Edge {
             client_address::warn_of_two_stories(&ctx.peer);
         }
         match self.serve(session, ctx).await? {
-            Served::Answered | Served::HandedOver => Ok(true),
+            Served::Answered => Ok(true),
+            Served::HandedOver => {
+                // Its session is a dummy, and its records are those of its stream.
+                ctx.record = None;
+                Ok(true)
+            }
             Served::Pass(passing) => {
                 ctx.passing = Some(passing);
                 Ok(false)
@@ -388,6 +437,9 @@ impl ProxyHttp for Edge {
         response: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> pingora::Result<()> {
+        if let Some(counts) = ctx.upstream_counts() {
+            counts.answered(response.status.as_u16());
+        }
         // An HTTP/1.0 client cannot read chunks; its body ends with the connection.
         if session.req_header().version == http::Version::HTTP_10 {
             response.remove_header(&TRANSFER_ENCODING);
@@ -426,6 +478,11 @@ impl ProxyHttp for Edge {
         ctx: &mut Context,
     ) -> FailToProxy {
         debug!(%error, "passing through failed");
+        if session.response_written().is_none()
+            && let Some(counts) = ctx.upstream_counts()
+        {
+            counts.failed();
+        }
         let rejection = upstream::rejection(error);
         let headers = ctx
             .passing
@@ -446,6 +503,14 @@ impl ProxyHttp for Edge {
         FailToProxy {
             error_code: 0,
             can_reuse_downstream: false,
+        }
+    }
+
+    async fn logging(&self, session: &mut Session, _error: Option<&Error>, ctx: &mut Context) {
+        if let Some(record) = ctx.record.take() {
+            let (client, identity) = (ctx.client.address, ctx.identity.as_ref());
+            let identity = identity.map(|identity| identity.name.as_str());
+            record.answered(session, &self.metrics, &ctx.request_id, client, identity);
         }
     }
 
@@ -471,11 +536,14 @@ impl fmt::Debug for Edge {
 async fn refuse(
     session: &mut Session,
     rejection: &Rejection,
-    request_id: &str,
+    request_id: &RequestId,
     headers: &[Header],
 ) -> pingora::Result<Served> {
     if *rejection == Rejection::Internal {
-        error!(request_id, "a request met a fault of the gateway");
+        error!(
+            request_id = request_id.as_str(),
+            "a request met a fault of the gateway"
+        );
     }
     reply::reject(session, rejection, request_id, headers).await?;
     Ok(Served::Answered)

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::channel::{Cursor, Form, Subscription};
 use end::Account;
@@ -128,6 +128,16 @@ impl Fanout {
     /// How many streams are open: from the moment they are handed over, so that a drain waits for those under way too.
     pub fn open(&self) -> usize {
         *self.open.borrow()
+    }
+
+    /// Completes when every shard has taken a turn.
+    pub async fn answers(&self) {
+        for shard in &self.shards {
+            let (asked, answer) = oneshot::channel();
+            shard.send(Command::Answer(asked));
+            // It fails only when the shard has ended, which only the end of all does.
+            let _ = answer.await;
+        }
     }
 
     /// Ends every stream, spread evenly over `window`, each with `closing` and its own `retry` between the two given

@@ -18,17 +18,19 @@ use pingora::proxy::{HttpProxy, http_proxy};
 use pingora::server::configuration::ServerConf;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::{error, info, warn};
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::admin::{Admin, Running};
 use crate::channel::hub::OpenChannel;
 use crate::channel::{Channel, ChannelKey, Hub, Shape, Spec};
 use crate::config::{self, Config, RedisServer, Source, Start, Stream, Upstream};
 use crate::diff::ArrayKeys;
-use crate::edge::accept::{Door, House};
+use crate::edge::accept::{Door, Failures, House};
 use crate::edge::{self, Edge, Settings, TlsError};
 use crate::fanout::{self, Fanout};
+use crate::metrics::{Metrics, StreamMetrics, UpstreamMetrics};
 use crate::poller::gate::Gate;
 use crate::poller::schedule::{Bounds, Schedule};
 use crate::poller::{self, Plan, feed};
@@ -45,12 +47,21 @@ use publish::Publisher;
 pub struct Gateway {
     addresses: Vec<SocketAddr>,
     doors: Vec<Door>,
+    admin: Option<AdminListener>,
+    metrics: Arc<Metrics>,
     fanout: Arc<Fanout>,
     proxy: ProxyHandle,
     requests: TaskTracker,
     stop: watch::Sender<bool>,
     pollers: CancellationToken,
     shutdown: config::Shutdown,
+}
+
+/// Ends with the gateway.
+#[derive(Debug)]
+struct AdminListener {
+    address: SocketAddr,
+    _task: AbortOnDropHandle<()>,
 }
 
 /// Why a gateway does not start.
@@ -110,11 +121,13 @@ impl Gateway {
             .iter()
             .map(|listener| Settings::new(&config, listener))
             .collect::<Result<_, _>>()?;
+        let admin = bind_admin(config.admin.as_ref())?;
 
         let config = Arc::new(config);
         let pollers = CancellationToken::new();
-        let sources = Arc::new(Sources::new(&config)?);
-        let hub = hub(&config, &sources, &pollers);
+        let metrics = Arc::new(Metrics::new());
+        let sources = Arc::new(Sources::new(&config, &metrics)?);
+        let hub = hub(&config, &sources, &metrics, &pollers);
         let limits = fanout::Limits {
             queue: config.limits.queue,
             write_stall: config.limits.write_stall,
@@ -128,6 +141,7 @@ impl Gateway {
             hub.clone(),
             fanout.clone(),
             Box::new(publish),
+            metrics.clone(),
             stopped.clone(),
         );
 
@@ -140,20 +154,36 @@ impl Gateway {
         let mut proxy = http_proxy(&Arc::new(conf), edge);
         proxy.server_options = Some(HttpServerOptions::default());
         let proxy = Arc::new(proxy);
+        let failures = Arc::new(Failures::default());
         let house = House {
             proxy: proxy.clone(),
-            stop: stopped,
+            stop: stopped.clone(),
             requests: requests.clone(),
+            metrics: metrics.clone(),
+            failures: failures.clone(),
         };
         let doors = listeners
             .into_iter()
             .zip(settings)
             .map(|(socket, settings)| Door::open(socket, settings, house.clone()))
             .collect::<Result<_, _>>()?;
+        let running = Running {
+            config: config.clone(),
+            hub: hub.clone(),
+        };
+        let admin = admin
+            .map(|socket| {
+                let parts = (fanout.clone(), metrics.clone(), failures);
+                let admin = Admin::new(running, parts, stopped);
+                serve_admin(socket, Arc::new(admin))
+            })
+            .transpose()?;
         open_always(&config, &hub);
         Ok(Self {
             addresses,
             doors,
+            admin,
+            metrics,
             fanout,
             proxy: ProxyHandle(proxy),
             requests,
@@ -169,8 +199,18 @@ impl Gateway {
     }
 
     /// Open connections of each listener, in the order of the file: over HTTP/1.1 and over HTTP/2; those of streams too.
-    pub fn connections(&self) -> Vec<(usize, usize)> {
+    pub fn connections(&self) -> Vec<(i64, i64)> {
         self.doors.iter().map(Door::connections).collect()
+    }
+
+    /// Where operators ask; `None`: nowhere.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(|admin| admin.address)
+    }
+
+    /// What is counted.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
     }
 
     /// How many streams are open.
@@ -206,6 +246,39 @@ impl Gateway {
     }
 }
 
+/// The admin listener's port. When the file says nothing of it, the gateway does without one that is taken: several of them on
+/// one machine must not need to know of each other.
+fn bind_admin(admin: Option<&config::Admin>) -> Result<Option<std::net::TcpListener>, StartError> {
+    let Some(admin) = admin else {
+        return Ok(None);
+    };
+    let address = admin.address;
+    match edge::accept::bind(address) {
+        Ok(socket) => Ok(Some(socket)),
+        Err(error) if admin.by_default => {
+            warn!(
+                "there is no admin listener: {address} cannot be bound: {error} \
+                 (write admin: off, or admin: {{address: IP:PORT}})"
+            );
+            Ok(None)
+        }
+        Err(error) => Err(StartError::Bind { address, error }),
+    }
+}
+
+fn serve_admin(socket: std::net::TcpListener, admin: Arc<Admin>) -> io::Result<AdminListener> {
+    let address = socket.local_addr()?;
+    let task = tokio::spawn(async move {
+        if let Err(error) = admin.serve(socket).await {
+            error!(%error, "the admin listener failed");
+        }
+    });
+    Ok(AdminListener {
+        address,
+        _task: AbortOnDropHandle::new(task),
+    })
+}
+
 struct ProxyHandle(Arc<HttpProxy<Edge>>);
 
 impl std::fmt::Debug for ProxyHandle {
@@ -222,10 +295,14 @@ struct Sources {
 }
 
 impl Sources {
-    fn new(config: &Config) -> Result<Self, StartError> {
+    fn new(config: &Config, metrics: &Metrics) -> Result<Self, StartError> {
         let http = config.upstreams.values().map(|upstream| {
             let gate = Arc::new(gate(upstream));
-            Ok((upstream.name.clone(), (http_client(upstream)?, gate)))
+            let counts = metrics.upstream(&upstream.name);
+            Ok((
+                upstream.name.clone(),
+                (http_client(upstream, counts)?, gate),
+            ))
         });
         let redis = config
             .redis
@@ -238,8 +315,11 @@ impl Sources {
     }
 }
 
-fn http_client(upstream: &Arc<Upstream>) -> Result<HttpClient, StartError> {
-    HttpClient::new(upstream.clone()).map_err(|error| StartError::Upstream {
+fn http_client(
+    upstream: &Arc<Upstream>,
+    counts: Arc<UpstreamMetrics>,
+) -> Result<HttpClient, StartError> {
+    HttpClient::new(upstream.clone(), counts).map_err(|error| StartError::Upstream {
         name: upstream.name.clone(),
         error: error.to_string(),
     })
@@ -259,14 +339,20 @@ fn gate(upstream: &Upstream) -> Gate {
     Gate::new(upstream.max_concurrent_polls, budget)
 }
 
-fn hub(config: &Arc<Config>, sources: &Arc<Sources>, pollers: &CancellationToken) -> Arc<Hub> {
+fn hub(
+    config: &Arc<Config>,
+    sources: &Arc<Sources>,
+    metrics: &Metrics,
+    pollers: &CancellationToken,
+) -> Arc<Hub> {
     Arc::new_cyclic(|hub: &Weak<Hub>| {
         let streams = config.streams.iter().map(|stream| {
             let (stream, sources) = (stream.clone(), sources.clone());
             let (hub, pollers) = (hub.clone(), pollers.clone());
+            let counts = metrics.stream(stream.path.as_str());
             let max = stream.max_channels;
             let open: OpenChannel =
-                Box::new(move |key| open(&stream, key, &sources, &hub, &pollers));
+                Box::new(move |key| open(&stream, key, &counts, &sources, &hub, &pollers));
             (max, open)
         });
         Hub::new(streams.collect())
@@ -277,11 +363,12 @@ fn hub(config: &Arc<Config>, sources: &Arc<Sources>, pollers: &CancellationToken
 fn open(
     stream: &Arc<Stream>,
     key: &ChannelKey,
+    counts: &Arc<StreamMetrics>,
     sources: &Arc<Sources>,
     hub: &Weak<Hub>,
     pollers: &CancellationToken,
 ) -> Arc<Channel> {
-    let channel = Arc::new(Channel::new(key.clone(), spec(stream, key)));
+    let channel = Arc::new(Channel::new(key.clone(), spec(stream, key, counts.clone())));
     let Some(hub) = hub.upgrade() else {
         return channel;
     };
@@ -348,7 +435,7 @@ async fn feed_channel(
     }
 }
 
-fn spec(stream: &Stream, key: &ChannelKey) -> Spec {
+fn spec(stream: &Stream, key: &ChannelKey, metrics: Arc<StreamMetrics>) -> Spec {
     let (current, retain) = match &stream.source {
         Source::Http(_) | Source::RedisKey(_) => (true, false),
         Source::RedisPubSub(_) => (false, false),
@@ -365,6 +452,7 @@ fn spec(stream: &Stream, key: &ChannelKey) -> Spec {
             template: stream.template.clone(),
             array_keys: ArrayKeys::new(stream.array_keys.clone()),
             params: key.params.clone(),
+            metrics,
         },
         significance: Significance::new(stream.ignore.clone(), stream.deadband.clone()),
         history: stream.history,

@@ -13,7 +13,10 @@
 //!
 //! Read in this order: [`value`] (what is followed), [`diff`], [`sse`] (how it looks on the wire), [`channel`] (one writer,
 //! many cursors), [`source`] (what is read), [`poller`] (when), [`fanout`] (who gets it), [`edge`] (how they ask),
-//! [`token`] (whom to believe), [`gateway`] (the wiring), [`config`] (what the file says), `cli` (the commands).
+//! [`token`] (whom to believe), [`admin`] (how operators ask), [`gateway`] (the wiring), [`config`] (what the file says),
+//! `cli` (the commands).
+//!
+//! What happens is counted in [`metrics`], which knows no other room: its handles travel with what they count.
 //!
 //! Arrows point one way. A source knows nothing of clients; the edge knows nothing of sources; `value`, `diff`, `sse`, `params`, `token` and the
 //! channel's `log` are pure. `tests/it/layers.rs` reads the `use crate::` lines against this.
@@ -35,6 +38,7 @@
 //! configuration is read by a small reader over a tree with positions instead of serde, because all problems are to be
 //! told at once. `config` uses the types of `value`, `sse`, `channel` and `token` that it parses into.
 
+pub mod admin;
 pub mod channel;
 pub mod cli;
 pub mod config;
@@ -42,6 +46,7 @@ pub mod diff;
 pub mod edge;
 pub mod fanout;
 pub mod gateway;
+pub mod metrics;
 pub mod params;
 pub mod poller;
 pub mod source;

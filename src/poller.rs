@@ -16,7 +16,8 @@ use futures_util::FutureExt;
 use tokio::time::{sleep, sleep_until};
 use tracing::{debug, info, warn};
 
-use crate::channel::{Channel, Hub};
+use crate::channel::{Channel, Hub, Poll};
+use crate::metrics::{Failure, Label, PollResult};
 use crate::source::{Answer, Cause, Reading, Source, SourceError};
 use crate::value::{Selector, Value};
 use gate::Gate;
@@ -64,6 +65,7 @@ pub async fn run<S: Source>(
     let mut earliest = watched_since;
     loop {
         if !wanted(&channel, &plan) {
+            channel.no_poll_due();
             // What was confirmed less than an interval ago still stands; an older value does not.
             if channel.rest(due) && !rest(&channel, &hub, &plan).await {
                 return debug!(channel = channel.name(), "channel closed");
@@ -74,6 +76,7 @@ pub async fn run<S: Source>(
             }
         }
         let stale_at = stale_at(&channel, watched_since, &plan);
+        channel.poll_due(due, None);
         tokio::select! {
             () = sleep_until(due.into()) => {}
             () = hint(&mut source, &plan), if earliest <= Instant::now() => schedule.restart(),
@@ -84,23 +87,34 @@ pub async fn run<S: Source>(
             }
         }
         let began = Instant::now();
-        let (outcome, not_before) =
-            match read_once(&mut source, &channel, (watched_since, failing), &plan).await {
-                Ok((outcome, not_before)) => {
-                    if failing.take().is_some() {
-                        info!(channel = channel.name(), "source answers again");
-                    }
-                    (outcome, not_before)
+        channel.no_poll_due();
+        let read = read_once(&mut source, &channel, (watched_since, failing), &plan).await;
+        let ended = Poll {
+            began,
+            took: began.elapsed(),
+            result: match &read {
+                Ok((result, _)) => *result,
+                Err(_) => PollResult::Failed,
+            },
+            cause: read.as_ref().err().map(|error| error.cause.as_str()),
+        };
+        let (outcome, not_before) = match read {
+            Ok((result, not_before)) => {
+                if failing.take().is_some() {
+                    info!(channel = channel.name(), "source answers again");
                 }
-                Err(error) => {
-                    tell_failure(&channel, &error, failing.is_none(), &plan);
-                    failing = Some(error.cause);
-                    (Outcome::Failed, error.retry_after)
-                }
-            };
+                (outcome(result), not_before)
+            }
+            Err(error) => {
+                tell_failure(&channel, &error, failing.is_none(), &plan);
+                failing = Some(error.cause);
+                (Outcome::Failed, error.retry_after)
+            }
+        };
         let now = Instant::now();
         earliest = not_before.map_or(now, |wait| now + wait);
         due = schedule.next(began, now, outcome, not_before);
+        channel.poll_due(due, Some(ended));
     }
 }
 
@@ -110,9 +124,9 @@ async fn read_once<S: Source>(
     channel: &Channel,
     (watched_since, failing): (Instant, Option<Cause>),
     plan: &Plan,
-) -> Result<(Outcome, Option<Duration>), SourceError> {
+) -> Result<(PollResult, Option<Duration>), SourceError> {
     // Boxed: a read's state is large, and there is none between reads.
-    let mut read = Box::pin(guarded_read(source, plan.gate.as_deref()));
+    let mut read = Box::pin(guarded_read(source, channel, plan.gate.as_deref()));
     let result = loop {
         let stale_at = stale_at(channel, watched_since, plan);
         tokio::select! {
@@ -129,28 +143,59 @@ async fn read_once<S: Source>(
         not_before,
         ..
     } = result?;
-    let outcome = match reading {
-        Reading::NotModified | Reading::Unchanged => {
+    let result = match reading {
+        Reading::NotModified => {
             channel.confirm();
-            Outcome::Unchanged
+            PollResult::NotModified
         }
-        Reading::Absent if channel.vanish() => Outcome::Changed,
-        Reading::Absent => Outcome::Unchanged,
+        Reading::Unchanged => {
+            channel.confirm();
+            PollResult::Unchanged
+        }
+        Reading::Absent => changed(channel.vanish()),
         Reading::Value(value) => {
             // "Unchanged" must not stand for a reading that was no value.
-            let value = select(&plan.select, &value).inspect_err(|_| source.forget())?;
-            match channel.observe(value) {
-                true => Outcome::Changed,
-                false => Outcome::Unchanged,
-            }
+            let value = select(&plan.select, &value).inspect_err(|error| {
+                source.forget();
+                count_failure(channel, error);
+            })?;
+            changed(channel.observe(value))
         }
     };
-    Ok((outcome, not_before))
+    channel.metrics().polls.inc(result);
+    // Each reader would have asked for itself.
+    let others = channel.readers().saturating_sub(1);
+    channel.metrics().saved.inc_by(others as u64);
+    Ok((result, not_before))
+}
+
+fn changed(changed: bool) -> PollResult {
+    match changed {
+        true => PollResult::Changed,
+        false => PollResult::Unchanged,
+    }
+}
+
+fn outcome(result: PollResult) -> Outcome {
+    match result {
+        PollResult::Changed => Outcome::Changed,
+        PollResult::Unchanged | PollResult::NotModified => Outcome::Unchanged,
+        PollResult::Failed => Outcome::Failed,
+    }
+}
+
+fn count_failure(channel: &Channel, error: &SourceError) {
+    let metrics = channel.metrics();
+    metrics.polls.inc(PollResult::Failed);
+    if let Some(cause) = Failure::named(error.cause.as_str()) {
+        metrics.poll_failures.inc(cause);
+    }
 }
 
 /// A read that has passed the gate, and whose panic is its failure.
 async fn guarded_read<S: Source>(
     source: &mut S,
+    channel: &Channel,
     gate: Option<&Gate>,
 ) -> Result<Answer, SourceError> {
     let pass = match gate {
@@ -162,6 +207,8 @@ async fn guarded_read<S: Source>(
         }
         None => None,
     };
+    // Only what is sent counts as a poll: neither the wait for a turn nor what an open breaker refuses.
+    let began = Instant::now();
     let result = AssertUnwindSafe(source.read()).catch_unwind().await;
     let result = result.unwrap_or_else(|_| {
         Err(SourceError::new(
@@ -169,6 +216,11 @@ async fn guarded_read<S: Source>(
             "the reader panicked: this is a bug",
         ))
     });
+    let took = began.elapsed().as_secs_f64();
+    channel.metrics().poll_duration.observe(took);
+    if let Err(error) = &result {
+        count_failure(channel, error);
+    }
     if let Some(gate) = gate {
         gate.report(result.as_ref().err().map(|error| error.cause));
     }

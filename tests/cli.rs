@@ -145,7 +145,7 @@ fn a_port_that_is_taken_is_69() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("wellspring.yaml");
     let address = taken.local_addr().expect("bound");
-    fs::write(&file, format!("listeners: [{{address: \"{address}\"}}]\nstreams: [{{path: /a, publish: {{path: /p}}}}]\n")).expect("written");
+    fs::write(&file, format!("admin: off\nlisteners: [{{address: \"{address}\"}}]\nstreams: [{{path: /a, publish: {{path: /p}}}}]\n")).expect("written");
     let output = wellspring(&["run", "--config", file.to_str().expect("a name")]);
     assert_eq!(
         output.status.code(),
@@ -199,7 +199,7 @@ impl Drop for Running {
     }
 }
 
-const PUBLISH: &str = "listeners: [{address: \"127.0.0.1:0\"}]\nstreams: [{path: /a, publish: {path: /p}}]\nshutdown: {drain: 1s}\n";
+const PUBLISH: &str = "admin: off\nlisteners: [{address: \"127.0.0.1:0\"}]\nstreams: [{path: /a, publish: {path: /p}}]\nshutdown: {drain: 1s}\n";
 
 #[test]
 fn run_finds_its_file_serves_and_stops_cleanly() {
@@ -272,4 +272,108 @@ fn a_second_interrupt_ends_at_once() {
     }
     running.signal("-INT");
     assert_eq!(running.child.wait().expect("ends").code(), Some(0));
+}
+
+/// CONTRACT §1 `health`, §4: the port of the admin listener, and who asks there.
+#[test]
+fn health_asks_the_admin_listener() {
+    let folder = tempfile::tempdir().expect("a folder");
+    // Nobody else has it between this and the start.
+    let free = TcpListener::bind("127.0.0.1:0")
+        .expect("a port")
+        .local_addr()
+        .expect("bound");
+    let file = PUBLISH.replace("admin: off", &format!("admin: {{address: \"{free}\"}}"));
+    let health = || {
+        command(&["health"])
+            .current_dir(folder.path())
+            .output()
+            .expect("runs")
+    };
+    assert_eq!(health().status.code(), Some(1), "there is no file");
+    let mut running = Running::start(folder.path(), &file);
+    let well = health();
+    assert_eq!(
+        well.status.code(),
+        Some(0),
+        "{}",
+        String::from_utf8_lossy(&well.stderr)
+    );
+    assert_eq!(well.stdout, format!("{free}/livez: ok\n").as_bytes());
+    // A second gateway that names the same port does not start; `health` of one without says why.
+    let other = tempfile::tempdir().expect("a folder");
+    fs::write(other.path().join("wellspring.yaml"), &file).expect("written");
+    let second = command(&["run"])
+        .current_dir(other.path())
+        .output()
+        .expect("runs");
+    assert_eq!(second.status.code(), Some(69));
+    fs::write(other.path().join("wellspring.yaml"), PUBLISH).expect("written");
+    let off = command(&["health"])
+        .current_dir(other.path())
+        .output()
+        .expect("runs");
+    assert_eq!(off.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&off.stderr).contains("admin: off"));
+    running.signal("-TERM");
+    assert_eq!(running.child.wait().expect("ends").code(), Some(0));
+    assert_eq!(health().status.code(), Some(1), "nobody listens");
+}
+
+/// EDGE O6, O8, A10: one line a request, two a stream, without queries and headers, in text and in JSON.
+#[test]
+fn the_access_log_tells_what_was_asked_and_no_secret() {
+    for format in ["text", "json"] {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join("wellspring.yaml"), PUBLISH).expect("written");
+        let mut child = command(&["run", "--log-format", format])
+            .current_dir(folder.path())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("starts");
+        let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
+        let mut line = |part: &str| loop {
+            let line = lines.next().expect("another line").expect("text");
+            assert!(
+                !line.contains("canary") && !line.contains('\u{1b}'),
+                "{line}"
+            );
+            if line.contains(part) {
+                break line;
+            }
+        };
+        let listening = line("listening");
+        let port = listening.rsplit("127.0.0.1:").next().expect("a port");
+        let port: String = port.chars().take_while(char::is_ascii_digit).collect();
+        let mut client = TcpStream::connect(format!("127.0.0.1:{port}")).expect("connects");
+        let long = "x".repeat(1000);
+        client
+            .write_all(format!("GET /{long}?key=canary HTTP/1.1\r\nhost: x\r\nauthorization: canary\r\nx-request-id: mine\r\n\r\n").as_bytes())
+            .expect("sent");
+        let asked = line("not_found");
+        for part in ["404", "GET", "127.0.0.1", "mine", "HTTP/1.1", "…"] {
+            assert!(asked.contains(part), "{part}: {asked}");
+        }
+        assert!(asked.len() < 700, "{asked}");
+        if format == "json" {
+            let record: serde_json::Value = serde_json::from_str(&asked).expect("JSON");
+            assert_eq!(
+                (&record["status"], &record["target"]),
+                (&404.into(), &"access".into())
+            );
+        }
+        let mut stream = TcpStream::connect(format!("127.0.0.1:{port}")).expect("connects");
+        stream
+            .write_all(b"GET /a?lastEventId=canary HTTP/1.1\r\nhost: x\r\naccept: text/event-stream\r\ncookie: canary\r\n\r\n")
+            .expect("sent");
+        let opened = line("stream opened");
+        assert!(opened.contains("/a") && !opened.contains('?'), "{opened}");
+        drop(stream);
+        let ended = line("stream ended");
+        for part in ["client-left", "events", "bytes", "ms"] {
+            assert!(ended.contains(part), "{part}: {ended}");
+        }
+        child.kill().expect("killed");
+        child.wait().expect("ended");
+    }
 }

@@ -1,10 +1,11 @@
 //! What is sent: a change of value with its id, or a notice of the gateway. Each form is encoded at most once.
 
 use std::fmt;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime};
 
 use crate::diff::{self, ArrayKeys};
+use crate::metrics::{EventForm, EventKind, Label, StreamMetrics};
 use crate::params::Params;
 use crate::sse::{self, EventName, Frame};
 use crate::value::{DataTemplate, Value};
@@ -77,6 +78,8 @@ pub struct Shape {
     pub array_keys: ArrayKeys,
     /// For the template.
     pub params: Params,
+    /// Where what is made is counted.
+    pub metrics: Arc<StreamMetrics>,
 }
 
 /// A change of value.
@@ -139,24 +142,35 @@ impl Event {
 
     /// For a client that has the event before.
     pub fn frame(&self, form: Form, shape: &Shape) -> &Frame {
-        let patch = |name, patch: Option<String>| match patch {
-            Some(patch) => encode(Some(name), self.id, &patch),
+        let patch = |kind: EventKind, patch: Option<String>| match patch {
+            Some(patch) => {
+                // Kinds of patches are counted under the names of their events.
+                let frame = encode(Some(kind.as_str()), self.id, &patch);
+                made(kind, form, &frame, shape);
+                frame
+            }
             None => self.whole(form, shape).clone(),
         };
         self.frames[form as usize].get_or_init(|| match (form, &self.base) {
             (Form::Value, _) => {
                 let name = self.name.as_ref().or(shape.event.as_ref());
                 let name = name.map(EventName::as_str);
-                match &shape.template {
+                let frame = match &shape.template {
                     Some(template) => {
                         encode(name, self.id, &template.render(&self.value, &shape.params))
                     }
                     None => encode(name, self.id, self.value.encoded()),
-                }
+                };
+                made(EventKind::Value, form, &frame, shape);
+                frame
             }
             (Form::JsonPatch | Form::MergePatch, None) => self.whole(form, shape).clone(),
-            (Form::JsonPatch, Some(base)) => patch("patch", json_patch(base, &self.value, shape)),
-            (Form::MergePatch, Some(base)) => patch("merge", merge_patch(base, &self.value)),
+            (Form::JsonPatch, Some(base)) => {
+                patch(EventKind::Patch, json_patch(base, &self.value, shape))
+            }
+            (Form::MergePatch, Some(base)) => {
+                patch(EventKind::Merge, merge_patch(base, &self.value))
+            }
         })
     }
 
@@ -164,8 +178,11 @@ impl Event {
     pub fn whole(&self, form: Form, shape: &Shape) -> &Frame {
         match form {
             Form::Value => self.frame(form, shape),
-            Form::JsonPatch | Form::MergePatch => self.frames[SNAPSHOT]
-                .get_or_init(|| encode(Some("snapshot"), self.id, self.value.encoded())),
+            Form::JsonPatch | Form::MergePatch => self.frames[SNAPSHOT].get_or_init(|| {
+                let frame = encode(Some("snapshot"), self.id, self.value.encoded());
+                made(EventKind::Snapshot, form, &frame, shape);
+                frame
+            }),
         }
     }
 
@@ -178,12 +195,15 @@ impl Event {
         shape: &Shape,
         limit: usize,
     ) -> Option<Frame> {
-        let (name, patch) = match form {
+        let (kind, patch) = match form {
             Form::Value => return None,
-            Form::JsonPatch => ("patch", json_patch(old, &self.value, shape)?),
-            Form::MergePatch => ("merge", merge_patch(old, &self.value)?),
+            Form::JsonPatch => (EventKind::Patch, json_patch(old, &self.value, shape)?),
+            Form::MergePatch => (EventKind::Merge, merge_patch(old, &self.value)?),
         };
-        Some(encode(Some(name), self.id, &patch)).filter(|frame| frame.len() <= limit)
+        let frame = encode(Some(kind.as_str()), self.id, &patch);
+        let frame = Some(frame).filter(|frame| frame.len() <= limit)?;
+        made(kind, form, &frame, shape);
+        Some(frame)
     }
 }
 
@@ -232,6 +252,16 @@ fn encode(name: Option<&str>, id: EventId, data: &str) -> Frame {
     let mut out = Vec::with_capacity(data.len() + 64);
     sse::push_event(&mut out, name, Some(&id.to_string()), data);
     Frame::new(&out)
+}
+
+/// Counts an event that was made.
+fn made(kind: EventKind, form: Form, frame: &Frame, shape: &Shape) {
+    let form = match form {
+        Form::Value => EventForm::Value,
+        Form::JsonPatch => EventForm::JsonPatch,
+        Form::MergePatch => EventForm::MergePatch,
+    };
+    shape.metrics.event(kind, form, frame.len());
 }
 
 fn json_patch(old: &Value, new: &Value, shape: &Shape) -> Option<String> {

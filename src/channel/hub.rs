@@ -111,6 +111,12 @@ impl Hub {
         channels.iter().for_each(|channel| act(channel));
     }
 
+    /// The channels of a stream.
+    pub fn channels(&self, stream: usize) -> Vec<Arc<Channel>> {
+        let channels = self.streams[stream].channels.lock();
+        channels.values().cloned().collect()
+    }
+
     /// How many channels a stream has.
     pub fn len(&self, stream: usize) -> usize {
         self.streams[stream].channels.lock().len()

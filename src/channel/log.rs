@@ -147,6 +147,14 @@ impl Log {
         self.newest.as_ref().filter(|_| self.newest_at >= position)
     }
 
+    /// The newest changes that are kept, newest first.
+    pub fn recent(&self) -> impl Iterator<Item = &Arc<Event>> {
+        self.entries.iter().rev().filter_map(|entry| match entry {
+            Entry::Change(event) => Some(event),
+            Entry::Notice(_) => None,
+        })
+    }
+
     /// The position behind the newest entry: where a reader that has everything stands.
     pub fn end(&self) -> u64 {
         self.next

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::event::{Event, EventId, Form, Notice, Shape};
-use super::{Cursor, Delivery};
+use super::{Cursor, Delivery, DeliveryCount};
+use crate::metrics::Resumption;
 use crate::sse::Frame;
 
 /// So many one-patch ways to one value are worked out; who comes from elsewhere is replayed.
@@ -31,6 +32,9 @@ pub(super) struct Owed {
     otherwise: Option<Vec<Piece>>,
     /// The changes among the pieces, oldest first, when one patch may stand for all of them.
     missed: Vec<Arc<Event>>,
+    /// For a reader that has named an id.
+    resumed: Option<Resumption>,
+    conflated: bool,
 }
 
 impl Owed {
@@ -41,6 +45,24 @@ impl Owed {
             end,
             otherwise: None,
             missed: Vec::new(),
+            resumed: None,
+            conflated: false,
+        }
+    }
+
+    /// For a reader that has named an id.
+    pub(super) fn resumed(self, resumed: Resumption) -> Self {
+        Self {
+            resumed: Some(resumed),
+            ..self
+        }
+    }
+
+    /// For a reader that has fallen off the log.
+    pub(super) fn conflated(self) -> Self {
+        Self {
+            conflated: true,
+            ..self
         }
     }
 
@@ -66,20 +88,36 @@ impl Owed {
         known: &Mutex<Shortcuts>,
     ) -> Delivery {
         let mut frames = encode(&self.pieces, form, shape);
+        let mut patch_savings = patch_savings(&self.pieces, &frames, form);
         if let Some(shortcut) = self.shortcut(&frames, form, shape, known) {
+            let whole = self.missed.last().map_or(0, |newest| length(newest));
+            patch_savings = whole.saturating_sub(shortcut.len());
             frames.splice(..self.missed.len(), [shortcut]);
         }
         let bytes: usize = frames.iter().map(Frame::len).sum();
+        let mut conflated = self.conflated;
         if frames.len() > 1
             && bytes > queue
             && let Some(pieces) = &self.otherwise
         {
             frames = encode(pieces, form, shape);
+            patch_savings = 0;
+            conflated = self.resumed.is_none();
         }
+        let happened = self.pieces.iter().rev().find_map(|piece| match piece {
+            Piece::Next(event) if self.resumed.is_none() => Some(event.at()),
+            _ => None,
+        });
         Delivery {
             events: frames.len() as u32,
             frame: (!frames.is_empty()).then(|| Frame::join(&frames)),
             cursor: Cursor::At(self.end),
+            count: DeliveryCount {
+                patch_savings: patch_savings as u64,
+                conflated,
+                resumed: self.resumed,
+                happened,
+            },
         }
     }
 
@@ -122,6 +160,20 @@ fn encode(pieces: &[Piece], form: Form, shape: &Shape) -> Vec<Frame> {
         Piece::Notice(notice) => notice.frame().clone(),
     };
     pieces.iter().map(frame).collect()
+}
+
+/// By how much the patches among the frames are shorter than the values they stand for.
+fn patch_savings(pieces: &[Piece], frames: &[Frame], form: Form) -> usize {
+    let saved = |(piece, frame): (&Piece, &Frame)| match (piece, form) {
+        (_, Form::Value) | (Piece::Whole(_) | Piece::Notice(_), _) => 0,
+        (Piece::Next(event), _) => length(event).saturating_sub(frame.len()),
+    };
+    pieces.iter().zip(frames).map(saved).sum()
+}
+
+/// Of the whole value.
+fn length(event: &Event) -> usize {
+    event.value().encoded().len()
 }
 
 /// Patches over several events to one newest value, worked out once each.

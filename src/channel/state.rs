@@ -6,6 +6,7 @@ use super::event::{EventId, Notice};
 use super::log::{Entry, History, Log, Since};
 use super::owed::{Owed, Piece};
 use super::{Cursor, Resume, Spec};
+use crate::metrics::{EventKind, Held, Resumption};
 use crate::sse::EventName;
 use crate::value::Value;
 
@@ -31,13 +32,14 @@ pub(super) struct Confirmed {
     pub(super) at: Instant,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Stale {
     pub(super) cause: &'static str,
-    at: Instant,
+    pub(super) at: Instant,
     /// Of the notice.
     position: u64,
     notice: Notice,
+    _counted: Held,
 }
 
 impl State {
@@ -109,6 +111,7 @@ impl State {
         if stale {
             self.refreshed = Some(self.log.end());
             self.log.push_notice(Notice::fresh());
+            spec.metrics().events.inc(EventKind::Fresh);
         }
         stale || !settled
     }
@@ -121,12 +124,13 @@ impl State {
             self.gone = Some(self.log.end());
             self.log.unchain();
             self.log.push_notice(Notice::gone());
+            spec.metrics().events.inc(EventKind::Gone);
         }
         new
     }
 
     /// Said once, until the source confirms again.
-    pub(super) fn fail(&mut self, cause: &'static str) {
+    pub(super) fn fail(&mut self, cause: &'static str, spec: &Spec) {
         self.settled = true;
         if self.stale.is_none() {
             let since = self
@@ -138,8 +142,10 @@ impl State {
                 at: Instant::now(),
                 position: self.log.end(),
                 notice: notice.clone(),
+                _counted: Held::new(&spec.metrics().stale),
             });
             self.log.push_notice(notice);
+            spec.metrics().events.inc(EventKind::Stale);
         }
     }
 
@@ -175,7 +181,7 @@ impl State {
         let end = self.log.end();
         let newest = self.news(position);
         let Some(entries) = self.log.from(position) else {
-            return Owed::new(newest, end);
+            return Owed::new(newest, end).conflated();
         };
         let entries = entries.map(|entry| match entry {
             Entry::Change(event) => Piece::Next(event.clone()),
@@ -205,14 +211,17 @@ impl State {
     fn resuming(&self, id: Option<EventId>, spec: &Spec) -> Owed {
         let end = self.log.end();
         match id.map_or(Since::Unknown, |id| self.log.since(id)) {
-            Since::Current => Owed::new(self.status(), end),
+            Since::Current => Owed::new(self.status(), end).resumed(Resumption::Current),
             Since::Tail(missed) if spec.resume == Resume::Latest => {
                 let newest = missed.into_iter().next_back().map(Piece::Whole);
-                Owed::new(newest.into_iter().chain(self.status()).collect(), end)
+                let pieces = newest.into_iter().chain(self.status()).collect();
+                Owed::new(pieces, end).resumed(Resumption::Replayed)
             }
             Since::Tail(missed) => {
                 let pieces = missed.iter().cloned().map(Piece::Next).chain(self.status());
-                let owed = Owed::new(pieces.collect(), end).or_shortcut(missed);
+                let owed = Owed::new(pieces.collect(), end)
+                    .or_shortcut(missed)
+                    .resumed(Resumption::Replayed);
                 match spec.current {
                     true => owed.or_conflated(self.beginning(spec)),
                     false => owed,
@@ -221,7 +230,7 @@ impl State {
             Since::Unknown => {
                 let mut pieces = vec![Piece::Notice(Notice::reset())];
                 pieces.extend(self.beginning(spec));
-                Owed::new(pieces, end)
+                Owed::new(pieces, end).resumed(Resumption::Reset)
             }
         }
     }

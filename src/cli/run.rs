@@ -15,11 +15,7 @@ const DEFAULT_FILES: [&str; 2] = ["wellspring.yaml", "/etc/wellspring/wellspring
 
 pub(super) fn run(config: Option<PathBuf>) -> u8 {
     let Some(file) = config.or_else(default_file) else {
-        let [here, system] = DEFAULT_FILES;
-        eprintln!(
-            "no configuration: neither {here} nor {system} is there \
-             (write one of them, or name another with --config FILE or WELLSPRING_CONFIG)"
-        );
+        eprintln!("{}", no_file());
         return CONFIG;
     };
     let config = match config::load(&file) {
@@ -57,6 +53,9 @@ async fn serve(config: config::Config) -> u8 {
     info!(streams, routes, "started");
     for address in gateway.addresses() {
         info!(%address, "listening");
+    }
+    if let Some(address) = gateway.admin_address() {
+        info!(%address, "admin listening");
     }
     signals.stop(gateway).await;
     OK
@@ -96,7 +95,16 @@ impl Signals {
     }
 }
 
-fn default_file() -> Option<PathBuf> {
+/// What is told when there is no file.
+pub(super) fn no_file() -> String {
+    let [here, system] = DEFAULT_FILES;
+    format!(
+        "no configuration: neither {here} nor {system} is there \
+         (write one of them, or name another with --config FILE or WELLSPRING_CONFIG)"
+    )
+}
+
+pub(super) fn default_file() -> Option<PathBuf> {
     DEFAULT_FILES
         .map(PathBuf::from)
         .into_iter()

@@ -3,6 +3,7 @@
 //! Each reader asks for all of its keys before it gives up, so that all problems come in one run. A `None` means that a
 //! problem has been told.
 
+mod admin;
 mod auth;
 mod client_address;
 mod cors;
@@ -32,6 +33,7 @@ use stream::World;
 use super::keys;
 use super::problem::{Problem, Problems};
 use super::read::{self, Item, Reader};
+use super::shown;
 use super::yaml;
 use super::{Config, Listener};
 
@@ -95,7 +97,13 @@ pub(super) fn parse(
 ) -> Result<Config, Problems> {
     let (document, problems) = yaml::parse(text);
     let reader = Reader::new(Path::new(file), env, problems);
-    let config = document.and_then(|document| root(reader.root(document)));
+    let config = document.and_then(|document| {
+        let shown = shown::shown(&document);
+        Some(Config {
+            shown,
+            ..root(reader.root(document))?
+        })
+    });
     match (Problems::new(file, reader.into_problems()), config) {
         (None, Some(config)) => Ok(config),
         (Some(problems), _) => Err(problems),
@@ -114,6 +122,7 @@ fn root(item: Item<'_>) -> Option<Config> {
     let section = item.section(&keys::ROOT)?;
     let client_address = client_address::read(section.get("client_address"));
     let listeners = listener::all(&section.get("listeners"), client_address.as_ref());
+    let admin = admin::read(&section);
     let upstreams = Named::read("upstreams", &section.get("upstreams"), upstream::read);
     let redis = Named::read("redis", &section.get("redis"), redis::server);
     let cors = cors::read(section.get("cors"));
@@ -144,12 +153,14 @@ fn root(item: Item<'_>) -> Option<Config> {
     Some(Config {
         listeners: listeners?,
         client_address: client_address?,
+        admin: admin?,
         upstreams: upstreams.into_map()?,
         redis: redis.into_map()?,
         streams: streams?,
         routes: routes?,
         limits: limits?,
         shutdown: shutdown?,
+        shown: serde_json::Value::Null,
     })
 }
 

@@ -9,9 +9,9 @@ mod tables;
 
 pub(super) use sources::{HTTP_SOURCE, PUBLISH_SOURCE, REDIS_SOURCE};
 pub(super) use tables::{
-    ADAPTIVE, API_KEYS, AUTH, BASIC, CLIENT_ADDRESS, CORS, HASHED, HISTORY, JWT, LIMITS, LISTENER,
-    LISTENER_CERTIFICATE, LISTENER_TLS, REDIS_SERVER, ROOT, ROUTE, SHUTDOWN, STREAM, STREAM_LIMITS,
-    TELEMETRY, TIMEOUTS, UPSTREAM, UPSTREAM_TLS,
+    ADAPTIVE, ADMIN, API_KEYS, AUTH, BASIC, CLIENT_ADDRESS, CORS, HASHED, HISTORY, JWT, LIMITS,
+    LISTENER, LISTENER_CERTIFICATE, LISTENER_TLS, REDIS_SERVER, ROOT, ROUTE, SHUTDOWN, STREAM,
+    STREAM_LIMITS, TELEMETRY, TIMEOUTS, UPSTREAM, UPSTREAM_TLS,
 };
 
 /// The keys of one map.
@@ -64,6 +64,8 @@ pub(super) enum Kind {
     Section(&'static Table),
     /// A map with these keys, a list of such maps, or `none`.
     NoneOrMany(&'static Table),
+    /// Or `off`.
+    SectionOrOff(&'static Table),
     List(&'static Self),
     Pair(&'static Self),
     /// Names of the file's own choice.

@@ -119,6 +119,9 @@ fn kind(kind: &Kind) -> Value {
             let one = section(table);
             json!({"anyOf": [{"enum": ["none"]}, one, {"type": "array", "items": one, "minItems": 1}]})
         }
+        Kind::SectionOrOff(table) => {
+            json!({"anyOf": [section(table), {"enum": ["off", false]}]})
+        }
         Kind::List(of) => json!({"type": ["array", "null"], "items": self::kind(of)}),
         Kind::Pair(of) => {
             json!({"type": "array", "items": self::kind(of), "minItems": 2, "maxItems": 2})

@@ -6,11 +6,14 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use futures_util::FutureExt;
+use parking_lot::Mutex;
 use pingora::proxy::HttpProxy;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
@@ -18,10 +21,11 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::Edge;
 use super::front::{self, Guest, Settings};
+use crate::metrics::{self, Gauge, Metrics};
 
 /// Connections that wait to be accepted; the kernel may keep fewer.
 const BACKLOG: i32 = 4096;
@@ -47,6 +51,25 @@ pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
+/// Doors that failed: nobody is let in by them any more.
+#[derive(Debug, Default)]
+pub struct Failures(Mutex<Vec<SocketAddr>>);
+
+impl Failures {
+    /// Where they were.
+    pub fn all(&self) -> Vec<SocketAddr> {
+        self.0.lock().clone()
+    }
+
+    /// Runs what accepts at `address`, which is not to end with a panic.
+    async fn watch(&self, address: SocketAddr, accept: impl Future<Output = ()>) {
+        if AssertUnwindSafe(accept).catch_unwind().await.is_err() {
+            error!(listener = %address, "a listener failed");
+            self.0.lock().push(address);
+        }
+    }
+}
+
 /// What stands behind every door.
 #[derive(Clone)]
 pub struct House {
@@ -56,6 +79,10 @@ pub struct House {
     pub stop: watch::Receiver<bool>,
     /// Each connection is one of these tasks.
     pub requests: TaskTracker,
+    /// Where connections and refusals are counted.
+    pub metrics: Arc<Metrics>,
+    /// Told when a door stands no longer open though nobody closed it.
+    pub failures: Arc<Failures>,
 }
 
 /// An open listening socket. It closes when this is dropped; connections that came by it go on.
@@ -70,8 +97,8 @@ pub struct Door {
 #[derive(Debug)]
 pub(super) struct Shared {
     settings: ArcSwap<Settings>,
-    http1: AtomicUsize,
-    http2: AtomicUsize,
+    http1: Gauge,
+    http2: Gauge,
 }
 
 impl Door {
@@ -81,18 +108,19 @@ impl Door {
         settings: Settings,
         house: House,
     ) -> io::Result<Self> {
+        let address = socket.local_addr()?;
+        let name = address.to_string();
         let shared = Arc::new(Shared {
             settings: ArcSwap::from_pointee(settings),
-            http1: AtomicUsize::new(0),
-            http2: AtomicUsize::new(0),
+            http1: house.metrics.connections(&name, metrics::Protocol::Http1),
+            http2: house.metrics.connections(&name, metrics::Protocol::Http2),
         });
         let closed = CancellationToken::new();
         let listener = TcpListener::from_std(socket.try_clone()?)?;
-        tokio::spawn(closed.clone().run_until_cancelled_owned(accept(
-            listener,
-            shared.clone(),
-            house,
-        )));
+        let (failures, door) = (house.failures.clone(), shared.clone());
+        tokio::spawn(closed.clone().run_until_cancelled_owned(async move {
+            failures.watch(address, accept(listener, door, house)).await;
+        }));
         tokio::spawn(
             closed
                 .clone()
@@ -124,9 +152,8 @@ impl Door {
     }
 
     /// Connections that are open, over HTTP/1.1 and over HTTP/2; those of streams too.
-    pub fn connections(&self) -> (usize, usize) {
-        let Shared { http1, http2, .. } = &*self.shared;
-        (http1.load(Ordering::Relaxed), http2.load(Ordering::Relaxed))
+    pub fn connections(&self) -> (i64, i64) {
+        (self.shared.http1.get(), self.shared.http2.get())
     }
 }
 
@@ -146,7 +173,7 @@ pub(super) struct Open {
 
 impl Open {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        shared.http1.fetch_add(1, Ordering::Relaxed);
+        shared.http1.inc();
         Self {
             shared,
             http2: AtomicBool::new(false),
@@ -156,19 +183,18 @@ impl Open {
     /// It turned out to be HTTP/2.
     pub(super) fn is_http2(&self) {
         if !self.http2.swap(true, Ordering::Relaxed) {
-            self.shared.http1.fetch_sub(1, Ordering::Relaxed);
-            self.shared.http2.fetch_add(1, Ordering::Relaxed);
+            self.shared.http1.dec();
+            self.shared.http2.inc();
         }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        let count = match self.http2.get_mut() {
-            true => &self.shared.http2,
-            false => &self.shared.http1,
+        match self.http2.get_mut() {
+            true => self.shared.http2.dec(),
+            false => self.shared.http1.dec(),
         };
-        count.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

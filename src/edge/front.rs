@@ -10,7 +10,7 @@ mod meter;
 mod proxy_protocol;
 mod tls;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +25,7 @@ use super::accept::{House, Open, Shared};
 use super::conn::Connection;
 use super::peer::Origin;
 use crate::config::{Config, Listener};
+use crate::metrics::Metrics;
 pub(super) use body::Body;
 pub(super) use meter::Meter;
 pub use tls::TlsError;
@@ -82,6 +83,16 @@ impl Guest {
             settings,
             house,
         }
+    }
+
+    /// Where it is counted.
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.house.metrics
+    }
+
+    /// The connection's other end.
+    pub(super) fn client(&self) -> IpAddr {
+        self.origin.address.ip().to_canonical()
     }
 
     /// Serves one request, and gives the connection back when it goes on.

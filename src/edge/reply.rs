@@ -12,8 +12,10 @@ use http::{HeaderName, HeaderValue, StatusCode, Version};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 
+use super::access_log::{Refused, RequestId};
 use super::cors::Header;
-use super::limit::{Excess, whole_seconds};
+use super::limit::{Excess, Limit, whole_seconds};
+use crate::metrics::Refusal;
 
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -109,6 +111,40 @@ impl Rejection {
         }
     }
 
+    /// As it is counted.
+    pub(super) fn refusal(&self) -> Refusal {
+        match self {
+            Self::BadRequest(_) => Refusal::BadRequest,
+            Self::UriTooLong | Self::HeadTooLarge => Refusal::HeadTooLarge,
+            Self::HeadTimeout => Refusal::HeadTimeout,
+            Self::VersionNotSupported | Self::CodingNotSupported => Refusal::Unsupported,
+            Self::Misdirected => Refusal::Misdirected,
+            Self::NotFound => Refusal::NotFound,
+            Self::BadParameter => Refusal::BadParameter,
+            Self::Gone => Refusal::Gone,
+            Self::MethodNotAllowed(_) => Refusal::Method,
+            Self::NotAcceptable(_) => Refusal::NotAcceptable,
+            Self::PayloadTooLarge(_) => Refusal::TooLarge,
+            Self::Limited(excess) => match excess.policy.limit {
+                Limit::Requests => Refusal::Requests,
+                Limit::Connects => Refusal::Connects,
+                Limit::StreamsPerClient => Refusal::StreamsPerClient,
+                Limit::Streams => Refusal::Streams,
+                Limit::Channels => Refusal::Channels,
+                Limit::FailedLogins => Refusal::Logins,
+            },
+            Self::Unauthorized(_) => Refusal::Unauthorized,
+            Self::Forbidden(_) | Self::CrossSite => Refusal::Forbidden,
+            Self::NoTokenKeys { .. } => Refusal::NoTokenKeys,
+            Self::SourceFails { .. } => Refusal::SourceFails,
+            Self::NotYet { .. } => Refusal::NotYet,
+            Self::PublishFailed => Refusal::PublishFailed,
+            Self::BadGateway => Refusal::BadGateway,
+            Self::GatewayTimeout => Refusal::GatewayTimeout,
+            Self::Internal => Refusal::Internal,
+        }
+    }
+
     /// For people. Never holds what the client or the upstream sent (EDGE F2, U19).
     fn detail(&self) -> String {
         match self {
@@ -173,9 +209,13 @@ impl Rejection {
 pub(super) async fn reject(
     session: &mut Session,
     rejection: &Rejection,
-    request_id: &str,
+    request_id: &RequestId,
     headers: &[Header],
 ) -> pingora::Result<()> {
+    request_id.refused(Refused {
+        why: rejection.refusal(),
+        softly: false,
+    });
     let (mut own, problem) = problem(rejection, request_id);
     own.extend_from_slice(headers);
     respond(

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::time::timeout_at;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
+use super::access_log::RequestId;
 use super::auth::Identity;
 use super::cors::Header;
 use super::negotiate::{self, Representation};
@@ -83,7 +84,7 @@ pub(super) async fn serve(
     ask: Ask,
     every: Duration,
     mut stop: watch::Receiver<bool>,
-    request_id: &str,
+    request_id: &RequestId,
     headers: &[Header],
 ) -> pingora::Result<()> {
     // Should the client send its next request while this one is held, it is kept for later instead of taking this one's place.
@@ -121,6 +122,7 @@ async fn current(
     let began = Instant::now();
     let mut stopping = stop.borrow().then_some(began);
     let retry = every.max(Duration::from_secs(1));
+    let mut waited = false;
     loop {
         version.mark_unchanged();
         let deadline = match channel.snapshot() {
@@ -153,6 +155,10 @@ async fn current(
                     && stopping.is_none()
                     && Instant::now() < deadline;
                 if !hold {
+                    if !waited {
+                        // No poll was made for it.
+                        channel.metrics().saved.inc();
+                    }
                     return Ok(Answer {
                         value,
                         etag,
@@ -163,6 +169,7 @@ async fn current(
                 deadline
             }
         };
+        waited = true;
         // What happened, the next round tells. The sender of versions lives in the channel.
         tokio::select! {
             _ = timeout_at(deadline.into(), version.changed()) => {}

@@ -15,8 +15,8 @@ use super::detach;
 use super::limit::StreamPermit;
 use super::peer::Peer;
 use super::reply::{self, REQUEST_ID};
+use super::visit::Visit;
 use crate::channel::{Cursor, EventId, Form, Subscription};
-use crate::config::Stream;
 use crate::fanout::{Carrier, Fanout, NewStream};
 use crate::sse;
 
@@ -66,23 +66,22 @@ pub(super) async fn head(
 /// Hands the client over. The session is of no use afterwards.
 pub(super) async fn serve(
     session: &mut Session,
-    stream: &Stream,
+    visit: &Visit<'_>,
     (subscription, permit): (Subscription, StreamPermit),
-    (cursor, form, expires): (Cursor, Form, Option<SystemTime>),
-    headers: &[Header],
-    request_id: &str,
+    (cursor, form): (Cursor, Form),
     fanout: &Fanout,
 ) {
     let version = session.req_header().version;
     let chunked = version == Version::HTTP_11;
+    let headers = visit.stream_headers();
     let prelude = sse::prelude(Duration::from_millis(fastrand::u64(RETRY)));
     let taken = match version {
-        Version::HTTP_2 => match response_header(headers, request_id) {
+        Version::HTTP_2 => match response_header(&headers, visit.request_id) {
             Ok(head) => detach::body(session, head).map(|body| (body, prelude)),
             Err(error) => Err(io::Error::other(error)),
         },
         _ => {
-            let head = response_head(headers, chunked, request_id, &prelude);
+            let head = response_head(&headers, chunked, visit.request_id, &prelude);
             let connection = detach::connection(session).await;
             connection.map(|connection| (connection, head))
         }
@@ -90,7 +89,12 @@ pub(super) async fn serve(
     let (carrier, head) = match taken {
         Ok(taken) => taken,
         // The client left between its request and now.
-        Err(error) => return debug!(%error, "a stream could not be handed over"),
+        Err(error) => {
+            if let Some(record) = visit.record {
+                record.left();
+            }
+            return debug!(%error, "a stream could not be handed over");
+        }
     };
     if let Carrier::Plain(socket) | Carrier::Tls(socket, _) = &carrier {
         tune(socket, fanout.limits().write_stall);
@@ -102,12 +106,14 @@ pub(super) async fn serve(
         subscription,
         cursor,
         form,
-        heartbeat: stream.heartbeat,
-        max_age: stream.max_stream_age,
-        expires,
+        heartbeat: visit.stream.heartbeat,
+        max_age: visit.stream.max_stream_age,
+        expires: visit.identity.and_then(|identity| identity.expires),
         // The connection counts as open as long as the stream lives.
         permit: Some(Box::new((permit, Peer::current().open))),
-        observer: None,
+        observer: visit
+            .record
+            .and_then(|record| record.opened(visit.request_id, visit.client, visit.user_name())),
     });
 }
 

@@ -54,6 +54,11 @@ impl PassThrough {
         }
     }
 
+    /// The key in the file.
+    pub(super) fn name(&self) -> &str {
+        &self.upstream.name
+    }
+
     /// Where to connect. Names are resolved here, without blocking the thread, as Pingora would.
     pub(super) async fn peer(&self, request: &RequestHeader) -> pingora::Result<Box<HttpPeer>> {
         let url = &self.upstream.url;

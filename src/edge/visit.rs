@@ -7,6 +7,7 @@ use http::header::ACCEPT;
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 
+use super::access_log::{Record, Refused, RequestId};
 use super::auth::Identity;
 use super::cors::{self, Header};
 use super::limit::{Excess, Limits};
@@ -33,7 +34,8 @@ pub(super) struct Visit<'a> {
     pub(super) params: Params,
     /// What every response has.
     pub(super) headers: Vec<Header>,
-    pub(super) request_id: &'a str,
+    pub(super) request_id: &'a RequestId,
+    pub(super) record: Option<&'a Record>,
     /// Who asks, where the path wants to know.
     pub(super) identity: Option<&'a Identity>,
     /// The route that other methods go to.
@@ -56,8 +58,13 @@ impl Visit<'_> {
         (identity.method == "jwt" && !identity.name.is_empty()).then_some(&identity.name)
     }
 
+    /// Who asks, for the log.
+    pub(super) fn user_name(&self) -> Option<&str> {
+        self.identity.map(|identity| identity.name.as_str())
+    }
+
     /// Headers of the event stream.
-    fn stream_headers(&self) -> Vec<Header> {
+    pub(super) fn stream_headers(&self) -> Vec<Header> {
         stream::headers(&self.headers, self.identity.is_some())
     }
 }
@@ -106,18 +113,8 @@ impl Edge {
                 let start = (
                     stream::cursor(session, query.last_event_id.as_deref()),
                     form,
-                    visit.identity.and_then(|identity| identity.expires),
                 );
-                stream::serve(
-                    session,
-                    visit.stream,
-                    (subscription, permit),
-                    start,
-                    &visit.stream_headers(),
-                    visit.request_id,
-                    &self.fanout,
-                )
-                .await;
+                stream::serve(session, &visit, (subscription, permit), start, &self.fanout).await;
                 return Ok(Served::HandedOver);
             }
             Answer::Snapshot(representation) => {
@@ -209,6 +206,10 @@ async fn over(
             true => "overloaded",
             false => "limit",
         };
+        visit.request_id.refused(Refused {
+            why: Rejection::Limited(excess.clone()).refusal(),
+            softly: true,
+        });
         stream::soft_reject(
             session,
             &visit.stream_headers(),

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until};
 use super::end::{EXPIRY, WALL};
 use super::socket::Outgoing;
 use super::{Arrival, Closing, Drain, Held, Limits, Reason};
-use crate::channel::{Channel, Cursor, Form};
+use crate::channel::{Channel, Cursor, Form, Tally};
 use crate::sse;
 
 /// The most that one DATA frame may hold without being asked for (RFC 9113 §6.5.2).
@@ -242,6 +242,9 @@ impl Http2Stream {
         };
         self.cursor = delivery.cursor;
         self.events += u64::from(delivery.events);
+        let mut tally = Tally::default();
+        tally.add(&delivery, channel.metrics());
+        tally.settle(channel.metrics());
         let frame = delivery.frame.map(|frame| frame.payload());
         self.unsent.then = frame.unwrap_or_default();
         !self.unsent.is_empty()

@@ -6,6 +6,7 @@ use std::io;
 use mio::{Registry, Token, Waker};
 use parking_lot::Mutex;
 use rustls::ServerConnection;
+use tokio::sync::oneshot;
 use tracing::error;
 
 use super::{Arrival, Drain};
@@ -24,6 +25,8 @@ pub(super) enum Command {
     ),
     /// End all streams, and those that come.
     Drain(Drain),
+    /// Say that the shard still takes its turns.
+    Answer(oneshot::Sender<()>),
     /// Drop everything and end the thread.
     Stop,
 }

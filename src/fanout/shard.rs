@@ -192,6 +192,8 @@ impl Shard {
                     self.caught_at(at, |shard| shard.adopt(socket, *arrival, &mut owed));
                 }
                 Command::Drain(drain) => self.drain(drain),
+                // Who asked may have given up.
+                Command::Answer(asked) => drop(asked.send(())),
                 Command::Stop => return Next::Stop,
             }
             if began.elapsed() >= self.adopting {

@@ -188,7 +188,11 @@ async fn with_source(
     );
     Ok(match &stream.source {
         config::Source::Http(source) => {
-            let reader = HttpSource::new(http_client(&source.upstream)?, source, params);
+            let reader = HttpSource::new(
+                http_client(&source.upstream, Default::default())?,
+                source,
+                params,
+            );
             client.read_twice(reader, stream.every, tell).await
         }
         config::Source::RedisKey(source) => {
@@ -266,7 +270,7 @@ struct Client {
 
 impl Client {
     fn new(stream: &Stream, key: ChannelKey) -> Self {
-        let spec = spec(stream, &key);
+        let spec = spec(stream, &key, Default::default());
         Self {
             channel: Channel::new(key, spec),
             cursor: Cursor::New,

@@ -48,10 +48,14 @@ async fn listen<F: Feed>(mut feed: F, channel: &Channel, select: &Selector, ling
             }
             FeedItem::Message(message) => match select.select(&message.data) {
                 Ok(data) => drop(channel.append(data, message.event)),
-                Err(error) => warn!(channel = channel.name(), %error, "a message was dropped"),
+                Err(error) => {
+                    channel.metrics().dropped.inc();
+                    warn!(channel = channel.name(), %error, "a message was dropped");
+                }
             },
             FeedItem::Refused(why) => {
-                warn!(channel = channel.name(), why = %why.escape_debug(), "a message was dropped")
+                channel.metrics().dropped.inc();
+                warn!(channel = channel.name(), why = %why.escape_debug(), "a message was dropped");
             }
             FeedItem::Missed(why) => {
                 channel.break_history();

@@ -39,7 +39,7 @@ impl Encrypted {
         std::fs::write(&certificate, made.cert.pem()).expect("written");
         std::fs::write(&key, made.signing_key.serialize_pem()).expect("written");
         let file = format!(
-            "listeners:\n  - address: 127.0.0.1:0\n    tls: {{certificates: [{{certificate: {}, key: {}}}]}}\nupstreams:\n  \
+            "admin: off\nlisteners:\n  - address: 127.0.0.1:0\n    tls: {{certificates: [{{certificate: {}, key: {}}}]}}\nupstreams:\n  \
              legacy: {{url: \"{upstream}\"}}\nstreams:\n  - path: /value\n    http: {{upstream: legacy}}\n    every: 50ms\n{more}",
             certificate.display(),
             key.display()

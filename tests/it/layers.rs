@@ -9,27 +9,31 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("diff", &["value"]),
     ("sse", &[]),
     ("token", &[]),
-    ("channel", &["value", "diff", "sse", "params"]),
+    ("metrics", &[]),
+    ("channel", &["value", "diff", "sse", "params", "metrics"]),
     ("config", &["params", "value", "sse", "channel", "token"]),
-    ("source", &["value", "sse", "params", "config"]),
-    ("poller", &["source", "channel", "value"]),
+    ("source", &["value", "sse", "params", "config", "metrics"]),
+    ("poller", &["source", "channel", "value", "metrics"]),
     ("fanout", &["channel", "sse"]),
     (
         "edge",
         &[
-            "channel", "config", "fanout", "params", "sse", "token", "value",
+            "channel", "config", "fanout", "metrics", "params", "sse", "token", "value",
         ],
     ),
+    ("admin", &["channel", "config", "edge", "fanout", "metrics"]),
     (
         "gateway",
         &[
-            "channel", "config", "diff", "edge", "fanout", "params", "poller", "source", "sse",
-            "value",
+            "admin", "channel", "config", "diff", "edge", "fanout", "metrics", "params", "poller",
+            "source", "sse", "value",
         ],
     ),
     (
         "cli",
-        &["config", "gateway", "sse", "diff", "value", "source"],
+        &[
+            "admin", "config", "gateway", "sse", "diff", "value", "source",
+        ],
     ),
 ];
 

@@ -3,6 +3,7 @@
 #![expect(clippy::expect_used, reason = "a test says what it expects")]
 #![expect(unreachable_pub, reason = "a binary has no outside")]
 
+mod admin;
 mod auth;
 mod carried;
 mod clients;
@@ -13,6 +14,7 @@ mod hops;
 mod http2;
 mod layers;
 mod limits;
+mod metrics;
 mod passthrough;
 mod polling;
 mod publish;

@@ -1,12 +1,12 @@
 //! Everything but the sources of streams.
 
-use super::Kind::{Bool, List, Map, NoneOrMany, Number, Only, Pair, Rate, Section, Text};
+use super::Kind::{Bool, List, Map, NoneOrMany, Number, Only, Pair, Rate, Section, SectionOrOff, Text};
 use super::sources::{HTTP_SOURCE, PUBLISH_SOURCE, REDIS_SOURCE};
 use super::*;
 
 pub(in crate::config) static ROOT: Table = table(&[
     key("listeners", List(&Section(&LISTENER)), "Listening sockets.").needed("listeners: [{address: \"0.0.0.0:8080\"}]"),
-    key("admin", Only(&["off"]), "The admin listener.").or("off"),
+    key("admin", SectionOrOff(&ADMIN), "Where operators ask: health, metrics, what runs; off: nowhere.").or("{}"),
     key("client_address", Section(&CLIENT_ADDRESS), "Whose word about client addresses is believed.").or("{}"),
     key("upstreams", Map(&Section(&UPSTREAM)), "Legacy HTTP APIs, by a name of your choice.").or("{}"),
     key("redis", Map(&Section(&REDIS_SERVER)), "Redis servers, by a name of your choice.").or("{}"),
@@ -19,6 +19,11 @@ pub(in crate::config) static ROOT: Table = table(&[
     key("cluster", Only(&["null"]), "Replicas that share their work.").or("null"),
     key("shutdown", Section(&SHUTDOWN), "What SIGTERM does.").or("{}"),
     key("telemetry", Section(&TELEMETRY), "Traces.").or("{}"),
+]);
+
+pub(in crate::config) static ADMIN: Table = table(&[
+    key("address", Text, "IP:PORT; another than loopback needs token.").or("127.0.0.1:9090"),
+    key("token", Text, "Bearer token for everything but /livez and /readyz.").or("null"),
 ]);
 
 pub(in crate::config) static LISTENER: Table = table(&[

@@ -153,7 +153,7 @@ fn walk_kind(
 
 fn each_table(kind: &'static Kind, see: &mut dyn FnMut(&'static Table)) {
     match kind {
-        Kind::Section(table) | Kind::NoneOrMany(table) => {
+        Kind::Section(table) | Kind::NoneOrMany(table) | Kind::SectionOrOff(table) => {
             see(table);
             table.keys.iter().for_each(|key| each_table(&key.kind, see));
         }
@@ -180,7 +180,7 @@ fn the_reference_states_the_defaults() {
         let is_example = lines[node.mark.line - 1].contains("# example");
         let is_section = matches!(
             key.kind,
-            Kind::Section(_) | Kind::Map(_) | Kind::List(Kind::Section(_))
+            Kind::Section(_) | Kind::SectionOrOff(_) | Kind::Map(_) | Kind::List(Kind::Section(_))
         );
         let Some(default) = key.default.filter(|_| !is_example) else {
             return;

@@ -9,6 +9,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::debug;
 
+use super::super::access_log;
 use super::super::conn::Connection;
 use super::super::reply::{self, Rejection};
 use super::super::request;
@@ -41,7 +42,7 @@ pub(super) async fn serve(guest: Guest, mut connection: Box<Connection>) {
                 connection = used;
             }
             Next::Http2 => return guest.spawn_http2(connection),
-            Next::Refused(fault) => return refuse(&mut connection, &fault).await,
+            Next::Refused(fault) => return refuse(&guest, &mut connection, &fault).await,
             Next::Over => return,
         }
         if !connection.is_done() {
@@ -149,14 +150,10 @@ async fn request(
 }
 
 /// Says why, and ends the connection.
-async fn refuse(connection: &mut Connection, rejection: &Rejection) {
+async fn refuse(guest: &Guest, connection: &mut Connection, rejection: &Rejection) {
     let head_only = connection.held().starts_with(b"HEAD ");
     let id = request::id(b"");
-    debug!(
-        status = rejection.status().as_u16(),
-        request_id = id,
-        "a request was refused by its head"
-    );
+    access_log::refused_by_head(rejection, &id, guest);
     let answer = reply::to_http1(rejection, &id, head_only);
     // Nothing of the answer is for whoever reads bodies.
     connection.begin(Body::Done, false);

@@ -8,6 +8,7 @@ use mio::event::Event;
 use tracing::error;
 
 use super::Shard;
+use crate::channel::Tally;
 use crate::fanout::conn::{Conn, Life};
 use crate::fanout::owed::Owed;
 use crate::fanout::socket::{Gone, Outgoing, Socket};
@@ -29,6 +30,8 @@ impl Shard {
         if room.channel.is_retired() {
             return self.retire(index);
         }
+        let metrics = room.channel.metrics();
+        let mut tally = Tally::default();
         let mut blocked = Vec::new();
         let mut gone = Vec::new();
         for &at in &room.conns {
@@ -39,12 +42,14 @@ impl Shard {
             let Some(delivery) = owed.to(index, &room.channel, conn.cursor, conn.form) else {
                 continue;
             };
+            tally.add(delivery, metrics);
             match conn.give(delivery, self.now) {
                 Err(Gone) => gone.push(at),
                 Ok(()) if !conn.is_free() => blocked.push(at),
                 Ok(()) => {}
             }
         }
+        tally.settle(metrics);
         for at in blocked {
             self.reschedule(at);
         }
@@ -88,10 +93,11 @@ impl Shard {
             Life::Open { .. } | Life::Shut { .. } => {}
         }
         let channel = &self.rooms[conn.room].channel;
-        if let Some(delivery) = owed.to(conn.room, channel, conn.cursor, conn.form)
-            && conn.give(delivery, self.now).is_err()
-        {
-            return self.close(at, Reason::ClientLeft);
+        if let Some(delivery) = owed.to(conn.room, channel, conn.cursor, conn.form) {
+            Tally::of_one(delivery, channel.metrics());
+            if conn.give(delivery, self.now).is_err() {
+                return self.close(at, Reason::ClientLeft);
+            }
         }
         self.reschedule(at);
     }
@@ -190,6 +196,7 @@ impl Shard {
         // The head leaves at once (EDGE E15), with what is there to send; its bytes stay shared (EDGE B5).
         let mut first = Outgoing::from(head);
         if let Some(delivery) = owed.to(room, &channel, conn.cursor, conn.form) {
+            Tally::of_one(delivery, channel.metrics());
             first.then = conn.take(delivery).unwrap_or_default();
         }
         if conn.socket.open_input().is_err() || conn.send(first, self.now).is_err() {
@@ -241,6 +248,7 @@ impl Shard {
         if conn.closing != Closing::TokenExpired
             && let Some(delivery) = owed.to(conn.room, channel, conn.cursor, conn.form)
         {
+            Tally::of_one(delivery, channel.metrics());
             last.first = conn.take(delivery).unwrap_or_default();
         }
         let mut closing = conn.closing.event(self.draining);

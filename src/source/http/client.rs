@@ -13,6 +13,7 @@ use tracing::warn;
 use super::failure;
 use super::pacing::directives;
 use crate::config::{Upstream, UpstreamTls};
+use crate::metrics::UpstreamMetrics;
 use crate::source::{Cause, SourceError};
 
 /// Bytes of a response's head that are taken (EDGE U7).
@@ -29,8 +30,7 @@ struct Shared {
     http: Client,
     /// Whether the last request got a head: then a lost connection may be one that the upstream closed while it was idle.
     answers: AtomicBool,
-    /// Whether the operator was told that the upstream calls its answers personal.
-    warned: AtomicBool,
+    metrics: Arc<UpstreamMetrics>,
 }
 
 /// Why no client can be made for an upstream: a matter of the configuration or the machine, known before the first poll.
@@ -46,13 +46,13 @@ impl HttpClient {
     /// # Errors
     ///
     /// No provider, unreadable PEM, or https on a system without authorities and without `tls.ca`.
-    pub fn new(upstream: Arc<Upstream>) -> Result<Self, BuildError> {
+    pub fn new(upstream: Arc<Upstream>, metrics: Arc<UpstreamMetrics>) -> Result<Self, BuildError> {
         let http = build(&upstream).map_err(BuildError)?;
         Ok(Self(Arc::new(Shared {
             upstream,
             http,
             answers: AtomicBool::new(false),
-            warned: AtomicBool::new(false),
+            metrics,
         })))
     }
 
@@ -64,7 +64,12 @@ impl HttpClient {
     /// Sends `request` and waits for a head that is not too large, at most `first_byte`.
     pub(super) async fn send(&self, request: Request) -> Result<Response, SourceError> {
         let limit = self.0.upstream.timeouts.first_byte;
-        let response = match tokio::time::timeout(limit, self.exchange(request)).await {
+        let result = tokio::time::timeout(limit, self.exchange(request)).await;
+        match &result {
+            Ok(Ok(response)) => self.0.metrics.answered(response.status().as_u16()),
+            _ => self.0.metrics.failed(),
+        }
+        let response = match result {
             Ok(result) => result.map_err(|error| failure::before_head(&error))?,
             Err(_) => {
                 let detail = format!("no response head within {limit:?}");
@@ -111,7 +116,7 @@ impl HttpClient {
         let Some(what) = personal(headers) else {
             return;
         };
-        if !self.0.warned.swap(true, Ordering::Relaxed) {
+        if self.0.metrics.is_personal(what) {
             warn!(
                 upstream = %self.0.upstream.name,
                 "the upstream answers shared polls with {what}; values stay shared between clients"

@@ -56,7 +56,7 @@ fn with(mut spec: config::HttpSource, change: impl FnOnce(&mut Upstream)) -> con
 fn client(spec: &config::HttpSource) -> HttpClient {
     // Another test may have been first.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    HttpClient::new(spec.upstream.clone()).expect("a client")
+    HttpClient::new(spec.upstream.clone(), Default::default()).expect("a client")
 }
 
 fn source(spec: &config::HttpSource) -> HttpSource {

@@ -21,7 +21,12 @@ impl TestGateway {
     pub fn listening(listeners: &str, file: &str) -> Self {
         // Another test of this process may have installed it before.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let file = format!("listeners:\n{listeners}\n{file}");
+        let admin = if file.contains("admin:") {
+            ""
+        } else {
+            "admin: off\n"
+        };
+        let file = format!("listeners:\n{listeners}\n{admin}{file}");
         let config = match config::parse("test.yaml", &file, &|_| None) {
             Ok(config) => config,
             Err(problems) => panic!("{problems}\n{file}"),

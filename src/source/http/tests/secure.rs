@@ -254,7 +254,7 @@ async fn the_systems_authorities_do_not_vouch_for_ours() {
     let upstream = Secure::start(&authority.leaf("localhost", |_| {}), None, &["http/1.1"]).await;
     let spec = spec(&upstream.url);
     let _ = rustls::crypto::ring::default_provider().install_default();
-    match HttpClient::new(spec.upstream.clone()) {
+    match HttpClient::new(spec.upstream.clone(), Default::default()) {
         Ok(client) => {
             let mut source = HttpSource::new(client, &spec, &Params::default());
             assert_eq!(reading(&mut source).await, Err(Cause::Tls));
@@ -392,10 +392,16 @@ fn bad_files_are_told_at_once() {
             "",
         ),
     ] {
-        let error = HttpClient::new(spec.upstream.clone())
+        let error = HttpClient::new(spec.upstream.clone(), Default::default())
             .expect_err("bad")
             .to_string();
         assert!(!error.is_empty() && error.contains(named), "{error}");
     }
-    assert!(HttpClient::new(pair(&certificate, key.trim_end()).upstream).is_ok());
+    assert!(
+        HttpClient::new(
+            pair(&certificate, key.trim_end()).upstream,
+            Default::default()
+        )
+        .is_ok()
+    );
 }

@@ -1,0 +1,47 @@
+//! `admin`
+
+use std::net::SocketAddr;
+
+use super::super::read::{Item, Section};
+use super::super::{Admin, Secret};
+use super::keys;
+
+/// The inner `None`: off.
+pub(super) fn read(root: &Section<'_>) -> Option<Option<Admin>> {
+    let by_default = !root.has("admin");
+    let item = root.get("admin");
+    if item.is_off() {
+        return Some(None);
+    }
+    let section = item.section(&keys::ADMIN)?;
+    let address = section.get("address");
+    let parsed = address.parsed("write 127.0.0.1:9090 or another IP:PORT", |text| {
+        let no_address = |_| format!("{} is no IP:PORT", address.shown());
+        text.parse::<SocketAddr>().map_err(no_address)
+    });
+    let token = section.get("token").hide().or_null(|item| token(&item));
+    let (parsed, token) = (parsed?, token?);
+    if token.is_none() && !parsed.ip().to_canonical().is_loopback() {
+        address.problem(
+            "this address can be reached from elsewhere, and there is no token \
+             (write token: ${file:/run/secrets/admin}, or a loopback address)",
+        );
+        return None;
+    }
+    Some(Some(Admin {
+        address: parsed,
+        token,
+        by_default,
+    }))
+}
+
+/// What can stand behind `Authorization: Bearer` (RFC 6750 §2.1), and is not guessed soon.
+fn token(item: &Item<'_>) -> Option<Secret> {
+    item.parsed("write at least 16 letters, digits and -._~+/=", |text| {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
+        match text.len() >= 16 && text.bytes().all(allowed) {
+            true => Ok(Secret::new(text)),
+            false => Err("the token is short, or cannot stand in a header".to_owned()),
+        }
+    })
+}
