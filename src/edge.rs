@@ -34,7 +34,7 @@ use async_trait::async_trait;
 use http::Method;
 use http::header::TRANSFER_ENCODING;
 use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::proxy::{FailToProxy, ProxyHttp, Session};
+use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
 use tokio::sync::watch;
@@ -477,7 +477,7 @@ impl ProxyHttp for Edge {
         error: &Error,
         ctx: &mut Context,
     ) -> FailToProxy {
-        debug!(%error, "passing through failed");
+        upstream::log(error, &ctx.request_id);
         if session.response_written().is_none()
             && let Some(counts) = ctx.upstream_counts()
         {
@@ -519,9 +519,20 @@ impl ProxyHttp for Edge {
         format!("request {}", ctx.request_id)
     }
 
-    fn suppress_error_log(&self, _session: &Session, _ctx: &Context, error: &Error) -> bool {
-        // Clients that leave are no errors.
-        *error.esource() == pingora::ErrorSource::Downstream
+    /// What Pingora says of an error may hold the head that it could not read; we have said what we know of it.
+    fn suppress_error_log(&self, _session: &Session, _ctx: &Context, _error: &Error) -> bool {
+        true
+    }
+
+    /// The same, before a second try.
+    fn suppress_proxy_warn_log(
+        &self,
+        _session: &Session,
+        _ctx: &Context,
+        _error: &Error,
+        _context: ProxyWarnLogContext,
+    ) -> bool {
+        true
     }
 }
 

@@ -14,6 +14,7 @@ use pingora::utils::tls::{CertKey, WrappedX509, parse_x509};
 use pingora::{Error, ErrorSource, ErrorType};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tracing::{debug, warn};
 
 use super::client_address::{ClientAddress, FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO};
 use super::reply::Rejection;
@@ -140,6 +141,16 @@ pub(super) fn rejection(error: &Error) -> Option<Rejection> {
         ) => Some(Rejection::GatewayTimeout),
         (ErrorSource::Internal, ErrorType::InternalError) => Some(Rejection::Internal),
         _ => Some(Rejection::BadGateway),
+    }
+}
+
+/// Says that passing through failed, and of what kind the failure was: its text may hold what was sent (EDGE A10).
+pub(super) fn log(error: &Error, request_id: &str) {
+    let (source, kind) = (error.esource().as_str(), error.etype().as_str());
+    match error.esource() {
+        // Clients that leave are no errors.
+        ErrorSource::Downstream => debug!(request_id, source, kind, "passing through failed"),
+        _ => warn!(request_id, source, kind, "passing through failed"),
     }
 }
 

@@ -116,7 +116,8 @@ fn holds(claim: &Value, wanted: &str) -> bool {
             text == wanted || (!wanted.is_empty() && wanted.split(' ').all(has))
         }
         Value::Array(_) => names(claim, wanted),
-        Value::Bool(_) | Value::Number(_) => claim.to_string() == wanted,
+        Value::Bool(is) => wanted == if *is { "true" } else { "false" },
+        Value::Number(number) => number.to_string() == wanted,
         Value::Null | Value::Object(_) => false,
     }
 }
