@@ -240,6 +240,16 @@ impl Channel {
         &self.key
     }
 
+    /// Whether it is read with what its clients sent, and so is theirs alone.
+    pub fn is_personal(&self) -> bool {
+        self.key.forwarded.is_some()
+    }
+
+    /// Whether a failure of this class means that its clients may not have what was read for them before.
+    pub fn refuses(&self, cause: &'static str) -> bool {
+        self.is_personal() && cause == "unauthorized"
+    }
+
     // === The writer's side ===
 
     /// The source gave a value. Returns whether that was an event.
@@ -278,7 +288,8 @@ impl Channel {
 
     /// The source does not confirm the value any more. Tells readers once, until it is confirmed again.
     pub fn stale(&self, cause: &'static str) {
-        self.state.lock().fail(cause, &self.spec);
+        let refused = self.refuses(cause);
+        self.state.lock().fail(cause, refused, &self.spec);
         self.tell();
     }
 

@@ -88,7 +88,7 @@ pub struct Upstream {
     pub url: Url,
     /// Sent with every poll, never with a passed-through request; values are marked sensitive.
     pub headers: HeaderMap,
-    /// Deadlines of one poll.
+    /// Deadlines of one poll; `connect` is that of passed-through requests too.
     pub timeouts: Timeouts,
     /// Bytes, decoded.
     pub max_body: usize,
@@ -197,6 +197,16 @@ pub struct Stream {
     pub headers: HeaderMap,
 }
 
+impl Stream {
+    /// Request headers on which its values depend.
+    pub fn forwards(&self) -> &[HeaderName] {
+        match &self.source {
+            Source::Http(http) => &http.forward_headers,
+            Source::RedisKey(_) | Source::RedisPubSub(_) | Source::Publish(_) => &[],
+        }
+    }
+}
+
 /// What a stream reads.
 #[derive(Clone, Debug)]
 pub enum Source {
@@ -225,6 +235,8 @@ pub struct HttpSource {
     pub headers: Vec<(HeaderName, ParamText)>,
     /// Parameters are JSON-escaped, or percent-encoded when `headers` say that it is a form.
     pub body: Option<ParamText>,
+    /// Sent as the client did: every distinct value makes a channel of its own (EDGE I2).
+    pub forward_headers: Vec<HeaderName>,
     /// How a body is read.
     pub format: HttpFormat,
     /// Statuses whose body is a value.
@@ -380,6 +392,8 @@ pub struct Route {
     pub prefix: String,
     /// Where.
     pub upstream: Arc<Upstream>,
+    /// Whether connections may become WebSockets (EDGE P7).
+    pub websockets: bool,
 }
 
 /// Limits of the whole process.

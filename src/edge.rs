@@ -11,10 +11,12 @@ mod client_address;
 mod conn;
 mod cors;
 mod detach;
+mod forward;
 mod front;
 mod limit;
 mod negotiate;
 mod options;
+mod pass;
 pub mod peer;
 mod publish;
 mod reply;
@@ -27,13 +29,17 @@ mod visit;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::os::fd::RawFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
+use bytes::Bytes;
 use http::Method;
-use http::header::TRANSFER_ENCODING;
+use http::header::VARY;
 use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
@@ -51,10 +57,13 @@ use client_address::ClientAddress;
 use cors::Header;
 pub use front::{Settings, TlsError};
 use limit::Limits;
+use pass::Passing;
 use peer::Peer;
 use reply::Rejection;
 use route::{Router, Target};
 use upstream::PassThrough;
+use upstream::head::{self, MAX_HOPS};
+use upstream::line::{Lines, Patience};
 use visit::Visit;
 
 /// Takes messages that clients publish.
@@ -84,6 +93,7 @@ pub struct Edge {
     gate: Gate,
     metrics: Arc<Metrics>,
     stop: watch::Receiver<bool>,
+    lines: Arc<Lines>,
 }
 
 /// What the file says, as the edge needs it. A request keeps to the one that it began with.
@@ -127,28 +137,11 @@ pub struct Context {
     passing: Option<Passing>,
 }
 
-/// Where a request passes through to.
-#[derive(Debug)]
-struct Passing {
-    upstream: PassThrough,
-    /// Stand for what the upstream says about origins; `None` leaves that as it is.
-    cross_origin: Option<Vec<Header>>,
-}
-
 impl Context {
     /// Of the upstream that the request passes through to.
     fn upstream_counts(&self) -> Option<&UpstreamMetrics> {
-        let name = self.passing.as_ref()?.upstream.name();
+        let name = self.passing.as_ref()?.upstream_name();
         self.live.counts.upstreams.get(name).map(|counts| &**counts)
-    }
-}
-
-impl Passing {
-    fn unchanged(upstream: PassThrough) -> Self {
-        Self {
-            upstream,
-            cross_origin: None,
-        }
     }
 }
 
@@ -171,6 +164,7 @@ impl Edge {
             gate,
             metrics,
             stop,
+            lines: Lines::new(Patience::default()),
         }
     }
 
@@ -197,7 +191,7 @@ impl Edge {
         let route = live
             .router
             .route(&path)
-            .and_then(|route| live.upstreams.get(&route.upstream.name));
+            .and_then(|route| Some(live.upstreams.get(&route.upstream.name)?.on(route)));
         let target = live.router.target(&path);
         let mut headers = match target.stream() {
             Some(index) => live.path_headers(index, session),
@@ -222,7 +216,7 @@ impl Edge {
             Target::Refused(index, publishing) => (index, None, publishing),
             Target::Other => {
                 return match route {
-                    Some(pass) => Ok(Served::Pass(Passing::unchanged(pass.clone()))),
+                    Some(upstream) => Ok(Served::Pass(Passing::new(upstream, None))),
                     None => refuse(session, &Rejection::NotFound, &ctx.request_id, &headers).await,
                 };
             }
@@ -259,7 +253,7 @@ impl Edge {
             request_id: &ctx.request_id,
             identity: ctx.identity.as_ref(),
             record: ctx.record.as_ref(),
-            route,
+            route: route.as_ref(),
         };
         match publishing {
             true => self.serve_publish(session, visit).await,
@@ -342,6 +336,7 @@ impl Live {
     fn path_headers(&self, index: usize, session: &Session) -> Vec<Header> {
         let stream = &self.config.streams[index];
         let mut headers = cors::response_headers(&stream.cors, &session.req_header().headers);
+        headers.extend(forward::vary(stream.forwards()).map(|vary| (VARY, vary)));
         let more = stream.headers.iter();
         headers.extend(more.map(|(name, value)| (name.clone(), value.clone())));
         headers
@@ -396,6 +391,11 @@ impl ProxyHttp for Edge {
                 ctx.record = None;
                 Ok(true)
             }
+            Served::Pass(passing) if head::hops(&session.req_header().headers) >= MAX_HOPS => {
+                let headers = passing.cross_origin();
+                refuse(session, &Rejection::Loop, &ctx.request_id, headers).await?;
+                Ok(true)
+            }
             Served::Pass(passing) => {
                 ctx.passing = Some(passing);
                 Ok(false)
@@ -405,16 +405,44 @@ impl ProxyHttp for Edge {
 
     async fn upstream_peer(
         &self,
-        session: &mut Session,
+        _session: &mut Session,
         ctx: &mut Context,
     ) -> pingora::Result<Box<HttpPeer>> {
-        match &ctx.passing {
-            Some(passing) => passing.upstream.peer(session.req_header()).await,
+        match &mut ctx.passing {
+            Some(passing) => passing.peer(&self.lines).await,
             None => Error::e_explain(
                 ErrorType::InternalError,
                 "a request without a route got past the request phase",
             ),
         }
+    }
+
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        _peer: &HttpPeer,
+        ctx: &mut Context,
+        error: Box<Error>,
+    ) -> Box<Error> {
+        match &mut ctx.passing {
+            Some(passing) => passing.not_connected(error),
+            None => error,
+        }
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _session: &mut Session,
+        _reused: bool,
+        _peer: &HttpPeer,
+        fd: RawFd,
+        _digest: Option<&Digest>,
+        ctx: &mut Context,
+    ) -> pingora::Result<()> {
+        if let Some(passing) = &mut ctx.passing {
+            passing.connected(fd, &self.lines);
+        }
+        Ok(())
     }
 
     /// After Pingora has dropped hop-by-hop fields, so that what is set here stays.
@@ -425,8 +453,21 @@ impl ProxyHttp for Edge {
         ctx: &mut Context,
     ) -> pingora::Result<()> {
         if let Some(passing) = &ctx.passing {
-            passing.upstream.rewrite(session, request, &ctx.client)?;
+            passing.rewrite(session.req_header(), request, &ctx.client)?;
             request.insert_header(reply::REQUEST_ID, ctx.request_id.as_str())?;
+        }
+        Ok(())
+    }
+
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        _end: bool,
+        ctx: &mut Context,
+    ) -> pingora::Result<()> {
+        if let (Some(passing), Some(_)) = (&ctx.passing, body) {
+            passing.heard();
         }
         Ok(())
     }
@@ -440,32 +481,36 @@ impl ProxyHttp for Edge {
         if let Some(counts) = ctx.upstream_counts() {
             counts.answered(response.status.as_u16());
         }
-        // An HTTP/1.0 client cannot read chunks; its body ends with the connection.
-        if session.req_header().version == http::Version::HTTP_10 {
-            response.remove_header(&TRANSFER_ENCODING);
-        }
-        if let Some(headers) = ctx.passing.as_ref().and_then(|to| to.cross_origin.as_ref()) {
-            cors::replace(response, headers)?;
+        if let Some(passing) = &mut ctx.passing {
+            passing.answered(session, response, &self.lines)?;
         }
         response.insert_header(reply::REQUEST_ID, ctx.request_id.as_str())
     }
 
-    /// A request is sent once more only where that cannot do a thing twice: it is idempotent, nothing of its body was
-    /// read, and a kept connection turned out to be closed (EDGE P19).
+    fn upstream_response_body_filter(
+        &self,
+        _session: &mut Session,
+        _body: &mut Option<Bytes>,
+        _end: bool,
+        ctx: &mut Context,
+    ) -> pingora::Result<Option<Duration>> {
+        if let Some(passing) = &ctx.passing {
+            passing.heard();
+        }
+        Ok(None)
+    }
+
     fn error_while_proxy(
         &self,
         _peer: &HttpPeer,
         session: &mut Session,
         mut error: Box<Error>,
-        _ctx: &mut Context,
+        ctx: &mut Context,
         reused: bool,
     ) -> Box<Error> {
-        let harmless = session.req_header().method.is_idempotent()
-            && session.body_bytes_read() == 0
-            && session.response_written().is_none();
-        match harmless {
-            true => error.retry.decide_reuse(reused),
-            false => error.set_retry(false),
+        match &ctx.passing {
+            Some(passing) => passing.failed(session, reused, &mut error),
+            None => error.set_retry(false),
         }
         error
     }
@@ -483,20 +528,15 @@ impl ProxyHttp for Edge {
         {
             counts.failed();
         }
-        let rejection = upstream::rejection(error);
-        let headers = ctx
-            .passing
-            .as_ref()
-            .and_then(|to| to.cross_origin.as_deref());
+        let passing = ctx.passing.as_ref();
+        let rejection = match passing {
+            Some(passing) => passing.rejection(error),
+            None => upstream::rejection(error),
+        };
+        let headers = passing.map(Passing::cross_origin).unwrap_or_default();
         if let Some(rejection) = &rejection
             && session.response_written().is_none()
-            && let Err(error) = reply::reject(
-                session,
-                rejection,
-                &ctx.request_id,
-                headers.unwrap_or_default(),
-            )
-            .await
+            && let Err(error) = reply::reject(session, rejection, &ctx.request_id, headers).await
         {
             debug!(%error, "the client left before its answer");
         }

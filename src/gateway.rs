@@ -147,8 +147,8 @@ impl Gateway {
 
         let requests = TaskTracker::new();
         let conf = ServerConf {
-            // Pingora counts the first try too: a request is sent once more at most (EDGE P19).
-            max_retries: 2,
+            // Pingora counts every address that takes no connection; how often a request is sent the edge counts (EDGE P19).
+            max_retries: 16,
             ..ServerConf::default()
         };
         let mut proxy = http_proxy(&Arc::new(conf), edge);
@@ -396,8 +396,9 @@ async fn feed_channel(
     let schedule = || schedule(&stream, &channel);
     match &stream.source {
         Source::Http(source) => {
+            let forwarded = channel.key().forwarded.as_deref();
             let (client, gate) = &sources.http[&source.upstream.name];
-            let reader = HttpSource::new(client.clone(), source, &params);
+            let reader = HttpSource::new(client.clone(), source, &params, forwarded);
             poller::run(
                 reader,
                 channel.clone(),
@@ -488,10 +489,7 @@ fn schedule(stream: &Stream, channel: &Channel) -> Schedule {
 fn open_always(config: &Config, hub: &Hub) {
     for (index, stream) in config.streams.iter().enumerate() {
         if stream.start == Start::Always {
-            let key = ChannelKey {
-                stream: index,
-                params: crate::params::Params::default(),
-            };
+            let key = ChannelKey::shared(index, crate::params::Params::default());
             if hub.open(&key).is_err() {
                 warn!(path = %stream.path, "the stream may have no channel");
             }

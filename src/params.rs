@@ -3,9 +3,13 @@
 //! A parameter's value is client input. It reaches a path, a query, a header, a body or a Redis key only
 //! through [`ParamText::render`], which escapes it for the place where it stands (EDGE U1).
 
+mod forwarded;
+
 use std::fmt;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+pub use forwarded::Forwarded;
 
 /// The values of a stream's path parameters, in the order in which the path names them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -111,6 +111,14 @@ pub async fn run<S: Source>(
                 (Outcome::Failed, error.retry_after)
             }
         };
+        if let Some(remark) = source.remark()
+            && hub.remark(channel.key().stream, remark)
+        {
+            warn!(
+                channel = channel.name(),
+                "{remark}; values stay shared between clients"
+            );
+        }
         let now = Instant::now();
         earliest = not_before.map_or(now, |wait| now + wait);
         due = schedule.next(began, now, outcome, not_before);
@@ -253,7 +261,9 @@ fn tell_failure(channel: &Channel, error: &SourceError, first: bool, plan: &Plan
 fn mark_stale(channel: &Channel, cause: Cause, plan: &Plan) {
     // Without anything to keep serving there is nothing to wait for.
     match channel.confirmed_at() {
-        Some(at) if at + plan.stale_after > Instant::now() => channel.settle(),
+        Some(at) if at + plan.stale_after > Instant::now() && !channel.refuses(cause.as_str()) => {
+            channel.settle();
+        }
         _ => channel.stale(cause.as_str()),
     }
 }

@@ -14,6 +14,11 @@ use crate::value::Value;
 
 /// Something whose current value can be read again and again.
 pub trait Source: Send + 'static {
+    /// What an operator should know about the readings so far, if anything.
+    fn remark(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Takes one reading. `&mut`, so that a source can keep its validators (EDGE U14).
     ///
     /// Cancel-safe: a dropped future leaves the source usable. It ends by itself within the source's own deadline.

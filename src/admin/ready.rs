@@ -76,10 +76,7 @@ mod tests {
         let config = config::parse("test.yaml", file, &|_| None).expect("is good");
         let open = |key: &ChannelKey| Arc::new(Channel::new(key.clone(), Spec::plain("/a")));
         let hub = Arc::new(Hub::new(vec![(10, Box::new(open))]));
-        let key = ChannelKey {
-            stream: 0,
-            params: Params::default(),
-        };
+        let key = ChannelKey::shared(0, Params::default());
         let subscription = hub.subscribe(&key).expect("fits");
         let running = Running {
             config: Arc::new(config),

@@ -20,7 +20,10 @@ pub(super) fn streams(running: &Running, metrics: &Metrics) -> Value {
         .map(|(index, stream)| {
             let counts = metrics.stream(stream.path.as_str());
             let mut told = of_source(stream);
-            told.insert("warnings".into(), warnings(stream, metrics).into());
+            told.insert(
+                "warnings".into(),
+                warnings(stream, running.hub.remarked(index)).into(),
+            );
             told.extend(of_counts(&counts, &running.hub.channels(index)));
             Value::Object(told)
         })
@@ -74,15 +77,13 @@ fn of_source(stream: &Stream) -> Map<String, Value> {
 }
 
 /// What an operator should know (EDGE I3, X12).
-fn warnings(stream: &Stream, metrics: &Metrics) -> Vec<String> {
+fn warnings(stream: &Stream, remark: Option<&'static str>) -> Vec<String> {
     let Source::Http(http) = &stream.source else {
         return Vec::new();
     };
     let mut warnings = Vec::new();
-    if let Some(what) = metrics.upstream(&http.upstream.name).personal() {
-        warnings.push(format!(
-            "the upstream answers shared polls with {what}; values stay shared between clients"
-        ));
+    if let Some(remark) = remark {
+        warnings.push(format!("{remark}; values stay shared between clients"));
     }
     if http.upstream.tls.insecure {
         warnings.push("certificates of the upstream are not verified".to_owned());

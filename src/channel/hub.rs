@@ -3,21 +3,34 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
 use super::{Channel, Subscription};
-use crate::params::Params;
+use crate::params::{Forwarded, Params};
 
-/// Everything that can change what a source answers (EDGE I1): the stream, by its index in the configuration, and its
-/// parameters. No source depends on who asks.
+/// Everything that can change what a source answers (EDGE I1): the stream, by its index in the configuration, its
+/// parameters, and what the client sent in the headers that the stream forwards. Nothing else of who asks reaches a source.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ChannelKey {
     /// Index of the stream.
     pub stream: usize,
     /// In the order of the path.
     pub params: Params,
+    /// `None`: the stream forwards nothing, and whoever asks shares the channel.
+    pub forwarded: Option<Arc<Forwarded>>,
+}
+
+impl ChannelKey {
+    /// Of a stream that forwards no header.
+    pub fn shared(stream: usize, params: Params) -> Self {
+        Self {
+            stream,
+            params,
+            forwarded: None,
+        }
+    }
 }
 
 /// The stream has as many channels as it may have, and all are in use.
@@ -36,7 +49,8 @@ pub struct Hub {
 struct StreamChannels {
     max: usize,
     open: OpenChannel,
-    channels: Mutex<HashMap<Params, Arc<Channel>>>,
+    remark: OnceLock<&'static str>,
+    channels: Mutex<HashMap<ChannelKey, Arc<Channel>>>,
 }
 
 impl Hub {
@@ -47,6 +61,7 @@ impl Hub {
             .map(|(max, open)| StreamChannels {
                 max,
                 open,
+                remark: OnceLock::new(),
                 channels: Mutex::default(),
             })
             .collect();
@@ -71,7 +86,7 @@ impl Hub {
     ) -> Result<T, Full> {
         let stream = &self.streams[key.stream];
         let mut channels = stream.channels.lock();
-        if let Some(channel) = channels.get(&key.params) {
+        if let Some(channel) = channels.get(key) {
             return Ok(act(channel));
         }
         if channels.len() >= stream.max {
@@ -79,7 +94,7 @@ impl Hub {
         }
         let channel = (stream.open)(key);
         let result = act(&channel);
-        channels.insert(key.params.clone(), channel);
+        channels.insert(key.clone(), channel);
         Ok(result)
     }
 
@@ -88,11 +103,11 @@ impl Hub {
     pub fn remove_unread(&self, channel: &Arc<Channel>) -> bool {
         let key = channel.key();
         let mut channels = self.streams[key.stream].channels.lock();
-        match channels.get(&key.params) {
+        match channels.get(key) {
             Some(known) if Arc::ptr_eq(known, channel) => {
                 let unread = channel.readers() == 0;
                 if unread {
-                    channels.remove(&key.params);
+                    channels.remove(key);
                 }
                 unread
             }
@@ -117,6 +132,16 @@ impl Hub {
         channels.values().cloned().collect()
     }
 
+    /// Keeps what the first reading of a stream gave an operator to think about. Returns whether it is the first.
+    pub fn remark(&self, stream: usize, remark: &'static str) -> bool {
+        self.streams[stream].remark.set(remark).is_ok()
+    }
+
+    /// What an operator should know about a stream's source.
+    pub fn remarked(&self, stream: usize) -> Option<&'static str> {
+        self.streams[stream].remark.get().copied()
+    }
+
     /// How many channels a stream has.
     pub fn len(&self, stream: usize) -> usize {
         self.streams[stream].channels.lock().len()
@@ -132,12 +157,12 @@ impl fmt::Debug for Hub {
 
 /// Makes room: of the channels that nobody wants any more, the one left longest ago. What feeds it rests, and ends when
 /// it finds that its channel has left.
-fn evict_idle(channels: &mut HashMap<Params, Arc<Channel>>) -> Option<()> {
+fn evict_idle(channels: &mut HashMap<ChannelKey, Arc<Channel>>) -> Option<()> {
     let oldest = channels
         .iter()
         .filter(|(_, channel)| channel.is_idle())
-        .filter_map(|(params, channel)| Some((channel.unread_since()?, params)))
+        .filter_map(|(key, channel)| Some((channel.unread_since()?, key)))
         .min_by_key(|(since, _)| *since)
-        .map(|(_, params)| params.clone())?;
+        .map(|(_, key)| key.clone())?;
     channels.remove(&oldest).map(drop)
 }

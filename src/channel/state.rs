@@ -22,6 +22,8 @@ pub(super) struct State {
     pub(super) latest: Option<Value>,
     pub(super) confirmed: Option<Confirmed>,
     started: SystemTime,
+    /// The source refuses the credentials that this is read with: nobody who comes with them is given anything.
+    refused: bool,
     /// Position of the newest `fresh`.
     refreshed: Option<u64>,
 }
@@ -52,6 +54,7 @@ impl State {
             latest: None,
             confirmed: None,
             started: SystemTime::now(),
+            refused: false,
             refreshed: None,
         }
     }
@@ -106,6 +109,7 @@ impl State {
             wall: SystemTime::now(),
             at: now,
         });
+        self.refused = false;
         let settled = std::mem::replace(&mut self.settled, true);
         let stale = self.stale.take().is_some();
         if stale {
@@ -130,8 +134,9 @@ impl State {
     }
 
     /// Said once, until the source confirms again.
-    pub(super) fn fail(&mut self, cause: &'static str, spec: &Spec) {
+    pub(super) fn fail(&mut self, cause: &'static str, refused: bool, spec: &Spec) {
         self.settled = true;
+        self.refused |= refused;
         if self.stale.is_none() {
             let since = self
                 .confirmed
@@ -157,12 +162,13 @@ impl State {
             .map_or(Duration::ZERO, |confirmed| confirmed.at.elapsed())
     }
 
-    /// Whether the value is stale for too long to be given to newcomers.
+    /// Whether the value is stale for too long to be given to newcomers, or not theirs any more.
     pub(super) fn expired(&self, spec: &Spec) -> bool {
-        match (&self.stale, spec.expire_after) {
-            (Some(stale), Some(after)) => stale.at.elapsed() >= after,
-            _ => false,
-        }
+        self.refused
+            || match (&self.stale, spec.expire_after) {
+                (Some(stale), Some(after)) => stale.at.elapsed() >= after,
+                _ => false,
+            }
     }
 
     /// What a reader is owed; `None`: nothing now.
@@ -211,6 +217,7 @@ impl State {
     fn resuming(&self, id: Option<EventId>, spec: &Spec) -> Owed {
         let end = self.log.end();
         match id.map_or(Since::Unknown, |id| self.log.since(id)) {
+            Since::Tail(_) if self.refused => Owed::new(self.status(), end),
             Since::Current => Owed::new(self.status(), end).resumed(Resumption::Current),
             Since::Tail(missed) if spec.resume == Resume::Latest => {
                 let newest = missed.into_iter().next_back().map(Piece::Whole);

@@ -45,7 +45,7 @@ pub(super) async fn options(
     let ours = asks_for(session.req_header(), methods, visit.route.is_some());
     if let Some(pass) = visit.route.filter(|_| !ours) {
         return Ok(Served::Pass(match preflight {
-            true => Passing::unchanged(pass.clone()),
+            true => Passing::new(pass.clone(), None),
             false => visit.passing(session, pass),
         }));
     }

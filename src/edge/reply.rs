@@ -79,6 +79,8 @@ pub(super) enum Rejection {
     BadGateway,
     /// The upstream of a passed-through request did not answer in time.
     GatewayTimeout,
+    /// The request has come through too many gateways of this kind.
+    Loop,
     /// A fault of the gateway.
     Internal,
 }
@@ -107,6 +109,7 @@ impl Rejection {
             }
             Self::BadGateway => StatusCode::BAD_GATEWAY,
             Self::GatewayTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::Loop => StatusCode::LOOP_DETECTED,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -119,6 +122,7 @@ impl Rejection {
             Self::HeadTimeout => Refusal::HeadTimeout,
             Self::VersionNotSupported | Self::CodingNotSupported => Refusal::Unsupported,
             Self::Misdirected => Refusal::Misdirected,
+            Self::Loop => Refusal::Loop,
             Self::NotFound => Refusal::NotFound,
             Self::BadParameter => Refusal::BadParameter,
             Self::Gone => Refusal::Gone,
@@ -173,6 +177,7 @@ impl Rejection {
             Self::PublishFailed => "The message could not be shared; it was not accepted.".into(),
             Self::BadGateway => "The upstream gave no valid answer.".into(),
             Self::GatewayTimeout => "The upstream did not answer in time.".into(),
+            Self::Loop => "The request has come through here too often.".into(),
             Self::Internal => "The gateway made a mistake.".into(),
         }
     }

@@ -53,6 +53,7 @@ impl Ask {
         request: &HeaderMap,
         representation: Representation,
         identity: Option<&Identity>,
+        private: bool,
     ) -> Self {
         let known = request::joined(request, IF_NONE_MATCH);
         let prefer = request::joined(request, HeaderName::from_static("prefer"));
@@ -66,7 +67,7 @@ impl Ask {
                 .map(|wait| wait.min(most)),
             known,
             representation,
-            private: identity.is_some(),
+            private,
             until: left.and_then(|left| Instant::now().checked_add(left)),
         }
     }

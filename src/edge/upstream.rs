@@ -1,124 +1,179 @@
 //! Pass-through: the request goes to the upstream of its route, and the answer comes back unchanged (EDGE §5).
 
+mod address;
+pub(super) mod head;
+pub(super) mod line;
+#[cfg(test)]
+mod tests;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{ACCEPT, FORWARDED, HOST, VIA};
-use http::{HeaderName, HeaderValue, Uri};
 use pingora::http::RequestHeader;
+use pingora::protocols::TcpKeepalive;
 use pingora::protocols::tls::CaType;
-use pingora::proxy::Session;
-use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
+use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy, PeerOptions};
 use pingora::utils::tls::{CertKey, WrappedX509, parse_x509};
 use pingora::{Error, ErrorSource, ErrorType};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tracing::{debug, warn};
+use xxhash_rust::xxh3::Xxh3;
 
-use super::client_address::{ClientAddress, FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO};
+use super::client_address::ClientAddress;
 use super::reply::Rejection;
-use crate::config::{TlsIdentity, Upstream};
+use crate::config::{Route, TlsIdentity, Upstream};
+pub(super) use address::Address;
+use address::Addresses;
 
-/// What a proxy in front is wont to say besides `X-Forwarded-*`.
-const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+/// How long an upstream may take no bytes.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// An answer may pause this long between two pieces, unless it may be an event stream: those pause as they like (EDGE P16).
-const READ_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a connection is kept for the next request.
+const IDLE: Duration = Duration::from_secs(60);
 
 /// An upstream, ready to be passed through to.
 #[derive(Clone)]
 pub(super) struct PassThrough {
+    shared: Arc<Shared>,
+    /// The route lets connections become WebSockets.
+    websockets: bool,
+}
+
+struct Shared {
     upstream: Arc<Upstream>,
-    ca: Option<Arc<CaType>>,
+    addresses: Arc<Addresses>,
+    /// What is verified, or where requests go by name: never empty, as Pingora then verifies nothing.
+    name: String,
+    options: PeerOptions,
     identity: Option<Arc<CertKey>>,
+    /// Connections are shared by who trusts the same and shows the same.
+    group: u64,
 }
 
 impl PassThrough {
     /// The files were checked with the configuration.
     pub(super) fn new(upstream: Arc<Upstream>) -> Self {
-        let ca = upstream
-            .tls
-            .ca
-            .as_deref()
-            .map(|pem| Arc::from(certificates(pem)));
-        let identity = upstream
-            .tls
-            .identity
-            .as_ref()
-            .and_then(cert_key)
-            .map(Arc::new);
-        Self {
+        let url = &upstream.url;
+        let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+        let port = url.port_or_known_default().unwrap_or(80);
+        let identity = upstream.tls.identity.as_ref();
+        let shared = Shared {
+            addresses: Addresses::new(host, port),
+            name: host.to_owned(),
+            options: options(&upstream),
+            identity: identity.and_then(cert_key).map(Arc::new),
+            group: group(&upstream),
             upstream,
-            ca,
-            identity,
+        };
+        Self {
+            shared: Arc::new(shared),
+            websockets: false,
         }
     }
 
     /// The key in the file.
     pub(super) fn name(&self) -> &str {
-        &self.upstream.name
+        &self.shared.upstream.name
     }
 
-    /// Where to connect. Names are resolved here, without blocking the thread, as Pingora would.
-    pub(super) async fn peer(&self, request: &RequestHeader) -> pingora::Result<Box<HttpPeer>> {
-        let url = &self.upstream.url;
-        let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-        let port = url.port_or_known_default().unwrap_or(80);
-        let address = resolve(host, port).await?;
-        let mut peer = HttpPeer::new(address, url.scheme() == "https", host.to_owned());
-        let options = &mut peer.options;
-        options.connection_timeout = Some(self.upstream.timeouts.connect);
-        options.total_connection_timeout = Some(self.upstream.timeouts.connect);
-        options.read_timeout = (!asks_for_stream(request)).then_some(READ_TIMEOUT);
-        options.write_timeout = Some(READ_TIMEOUT);
-        options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
-        options.ca = self.ca.clone();
-        options.verify_cert = !self.upstream.tls.insecure;
-        options.verify_hostname = !self.upstream.tls.insecure;
-        peer.client_cert_key = self.identity.clone();
-        Ok(Box::new(peer))
+    /// As `route` passes to it.
+    pub(super) fn on(&self, route: &Route) -> Self {
+        Self {
+            shared: self.shared.clone(),
+            websockets: route.websockets,
+        }
     }
 
-    /// Rewrites the request's head for the upstream: its own host, the base path, and who asked (EDGE P20, P21). Credentials
-    /// are the client's own: those that the gateway polls with would be lent to anybody who reaches its port.
+    /// How many addresses a request may try.
+    pub(super) fn addresses(&self) -> usize {
+        self.shared.addresses.len()
+    }
+
+    /// The address whose turn it is, none of `tried` if there is another.
+    pub(super) async fn pick(&self, tried: &[SocketAddr]) -> pingora::Result<Arc<Address>> {
+        self.shared.addresses.pick(tried).await.ok_or_else(|| {
+            let why = "the upstream's name does not resolve";
+            Error::explain(ErrorType::ConnectError, why).into_up()
+        })
+    }
+
+    /// Where to connect, and how.
+    pub(super) fn peer(&self, address: &Address) -> HttpPeer {
+        let shared = &self.shared;
+        let tls = shared.upstream.url.scheme() == "https";
+        let mut peer = HttpPeer::new(address.socket, tls, shared.name.clone());
+        peer.options = shared.options.clone();
+        if self.websockets {
+            peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::standard();
+        }
+        peer.client_cert_key = shared.identity.clone();
+        peer.group_key = shared.group;
+        peer
+    }
+
+    /// It took no connection.
+    pub(super) fn mark_down(&self, address: &Address) {
+        self.shared.addresses.mark_down(address);
+    }
+
+    /// Rewrites the request's head for the upstream.
     pub(super) fn rewrite(
         &self,
-        session: &Session,
+        original: &RequestHeader,
         request: &mut RequestHeader,
         client: &ClientAddress,
     ) -> pingora::Result<()> {
-        let base = self.upstream.url.path().trim_end_matches('/');
-        let target = session
-            .req_header()
-            .uri
-            .path_and_query()
-            .map_or("/", |target| target.as_str());
-        let uri: Uri = format!("{base}{target}")
-            .parse()
-            .map_err(|error| Error::because(ErrorType::InvalidHTTPHeader, "target", error))?;
-        request.set_uri(uri);
-        // What an untrusted client says about hops before it is not passed on.
-        for name in hop_claims(request) {
-            request.remove_header(&name);
-        }
-        let asked = session.req_header().headers.get(HOST);
-        if let Some(host) = client.host.as_ref().or(asked) {
-            request.insert_header(FORWARDED_HOST, host.clone())?;
-        }
-        request.insert_header(HOST, authority(&self.upstream))?;
-        request.insert_header(FORWARDED_FOR, client.forwarded_for_field())?;
-        request.insert_header(FORWARDED_PROTO, client.proto)?;
-        request.append_header(VIA, "1.1 wellspring")?;
-        Ok(())
+        head::rewrite(&self.shared.upstream, original, request, client)
     }
+}
+
+/// What all connections to `upstream` have in common. How long it may be silent is not Pingora's to say (see [`line`]).
+fn options(upstream: &Upstream) -> PeerOptions {
+    let mut options = PeerOptions::new();
+    options.connection_timeout = Some(upstream.timeouts.connect);
+    options.total_connection_timeout = Some(upstream.timeouts.connect);
+    options.write_timeout = Some(WRITE_TIMEOUT);
+    options.idle_timeout = Some(IDLE);
+    // A host that vanished says nothing; streams that may be silent for ever would never end.
+    options.tcp_keepalive = Some(TcpKeepalive {
+        idle: Duration::from_secs(60),
+        interval: Duration::from_secs(15),
+        count: 3,
+        #[cfg(target_os = "linux")]
+        user_timeout: Duration::ZERO,
+    });
+    options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
+    let ca = upstream.tls.ca.as_deref();
+    options.ca = ca.map(|pem| Arc::from(certificates(pem)) as Arc<CaType>);
+    options.verify_cert = !upstream.tls.insecure;
+    options.verify_hostname = !upstream.tls.insecure;
+    options
+}
+
+/// Pingora's pool does not look at authorities: two upstreams at one address may not share what only one of them trusts.
+fn group(upstream: &Upstream) -> u64 {
+    let mut hash = Xxh3::new();
+    let tls = &upstream.tls;
+    let identity = tls.identity.as_ref();
+    for part in [
+        Some(upstream.name.as_bytes()),
+        tls.ca.as_deref(),
+        identity.map(|identity| identity.certificate.as_slice()),
+    ] {
+        hash.update(&part.map_or(0, |part| part.len() as u64).to_le_bytes());
+        hash.update(part.unwrap_or_default());
+    }
+    hash.digest()
 }
 
 impl std::fmt::Debug for PassThrough {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("PassThrough")
-            .field(&self.upstream.name)
-            .finish()
+        f.debug_struct("PassThrough")
+            .field("upstream", &self.shared.upstream.name)
+            .field("websockets", &self.websockets)
+            .finish_non_exhaustive()
     }
 }
 
@@ -154,44 +209,6 @@ pub(super) fn log(error: &Error, request_id: &str) {
     }
 }
 
-/// The headers that tell who asked and by which way.
-fn hop_claims(request: &RequestHeader) -> Vec<HeaderName> {
-    let is_claim = |name: &&HeaderName| {
-        **name == FORWARDED || **name == REAL_IP || name.as_str().starts_with("x-forwarded-")
-    };
-    request.headers.keys().filter(is_claim).cloned().collect()
-}
-
-/// Whether the client names event streams, as every EventSource does.
-fn asks_for_stream(request: &RequestHeader) -> bool {
-    let lines = request.headers.get_all(ACCEPT).iter();
-    lines
-        .filter_map(|line| line.to_str().ok())
-        .any(|line| line.to_ascii_lowercase().contains("text/event-stream"))
-}
-
-fn authority(upstream: &Upstream) -> HeaderValue {
-    let host = upstream.url.host_str().unwrap_or_default();
-    let text = match upstream.url.port() {
-        Some(port) => format!("{host}:{port}"),
-        None => host.to_owned(),
-    };
-    HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static(""))
-}
-
-async fn resolve(host: &str, port: u16) -> pingora::Result<SocketAddr> {
-    let failed = || {
-        Error::explain(
-            ErrorType::ConnectError,
-            "the upstream's name does not resolve",
-        )
-    };
-    let mut addresses = tokio::net::lookup_host((host, port))
-        .await
-        .map_err(|_| failed().into_up())?;
-    addresses.next().ok_or_else(|| failed().into_up())
-}
-
 fn certificates(pem: &[u8]) -> Vec<WrappedX509> {
     CertificateDer::pem_slice_iter(pem)
         .filter_map(Result::ok)
@@ -206,28 +223,4 @@ fn cert_key(identity: &TlsIdentity) -> Option<CertKey> {
         .collect();
     let key = PrivateKeyDer::from_pem_slice(identity.key.expose().as_bytes()).ok()?;
     (!chain.is_empty()).then(|| CertKey::new(chain, key.secret_der().to_vec()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config;
-
-    /// EDGE P16: a quiet event stream is not cut, whatever else is passed through is.
-    #[tokio::test]
-    async fn only_event_streams_may_be_quiet() {
-        let file = "listeners: [{address: \"127.0.0.1:0\"}]\nupstreams: {a: {url: \"http://127.0.0.1:1\"}}\nroutes: [{prefix: /, upstream: a}]\n";
-        let config = config::parse("test.yaml", file, &|_| None).expect("is good");
-        let upstream = PassThrough::new(Arc::clone(&config.upstreams["a"]));
-        for (accept, expected) in [
-            ("text/event-stream", None),
-            ("TEXT/Event-Stream, */*", None),
-            ("application/json", Some(READ_TIMEOUT)),
-        ] {
-            let mut request = RequestHeader::build("GET", b"/", None).expect("builds");
-            request.insert_header(ACCEPT, accept).expect("inserts");
-            let peer = upstream.peer(&request).await.expect("resolves");
-            assert_eq!(peer.options.read_timeout, expected, "{accept}");
-        }
-    }
 }

@@ -13,11 +13,12 @@ use super::cors::{self, Header};
 use super::limit::{Excess, Limits};
 use super::negotiate::{self, Answer, Offer};
 use super::options::{OF_PUBLISH, OF_STREAM, options, other_method};
+use super::pass::Passing;
 use super::reply::Rejection;
 use super::request::{self, Query};
 use super::snapshot::Ask;
 use super::upstream::PassThrough;
-use super::{Edge, Passing, PublishError, Served, publish, refuse, snapshot, stream};
+use super::{Edge, PublishError, Served, forward, publish, refuse, snapshot, stream};
 use crate::channel::{ChannelKey, Form};
 use crate::config::{Overload, Source, Stream};
 use crate::params::Params;
@@ -46,10 +47,8 @@ impl Visit<'_> {
     /// Through to the route, whose answer is under this path's policy (EDGE C12, C13).
     pub(super) fn passing(&self, session: &Session, route: &PassThrough) -> Passing {
         let policy = &self.stream.cors;
-        Passing {
-            upstream: route.clone(),
-            cross_origin: cors::passed_headers(policy, &session.req_header().headers),
-        }
+        let cross_origin = cors::passed_headers(policy, &session.req_header().headers);
+        Passing::new(route.clone(), cross_origin)
     }
 
     /// The user, as far as the credential tells one from another: a key may be that of a whole application.
@@ -65,7 +64,12 @@ impl Visit<'_> {
 
     /// Headers of the event stream.
     pub(super) fn stream_headers(&self) -> Vec<Header> {
-        stream::headers(&self.headers, self.identity.is_some())
+        stream::headers(&self.headers, self.is_private())
+    }
+
+    /// Whether who asks decides about the answer: by a name, or by headers that its polls carry.
+    fn is_private(&self) -> bool {
+        self.identity.is_some() || !self.stream.forwards().is_empty()
     }
 }
 
@@ -88,9 +92,14 @@ impl Edge {
         let query = Query::parse(session.req_header().uri.query().unwrap_or_default());
         let accept = request::joined(&session.req_header().headers, ACCEPT);
         let offer = offer(visit.stream);
-        let key = ChannelKey {
-            stream: visit.index,
-            params: visit.params.clone(),
+        let forwards = visit.stream.forwards();
+        let key = match forward::read(forwards, &session.req_header().headers) {
+            Ok(forwarded) => ChannelKey {
+                stream: visit.index,
+                params: visit.params.clone(),
+                forwarded,
+            },
+            Err(why) => return refuse(session, &why, visit.request_id, &visit.headers).await,
         };
         match negotiate::negotiate(accept.as_deref(), query.deliver.as_deref(), offer) {
             Answer::NotAcceptable => {
@@ -119,7 +128,7 @@ impl Edge {
             }
             Answer::Snapshot(representation) => {
                 let headers = &session.req_header().headers;
-                let ask = Ask::new(headers, representation, visit.identity);
+                let ask = Ask::new(headers, representation, visit.identity, visit.is_private());
                 // Who waits for a change holds a connection, as a reader of a stream does.
                 let held = ask
                     .waits()
@@ -174,10 +183,7 @@ impl Edge {
                 return refuse(session, &rejection, visit.request_id, &visit.headers).await;
             }
         };
-        let key = ChannelKey {
-            stream: visit.index,
-            params: visit.params.clone(),
-        };
+        let key = ChannelKey::shared(visit.index, visit.params.clone());
         match self.publish.publish(key, value).await {
             Ok(id) => publish::accepted(session, id, visit.request_id, &visit.headers).await?,
             Err(error) => {

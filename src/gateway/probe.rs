@@ -179,20 +179,11 @@ async fn with_source(
     params: &Params,
     tell: &mut dyn FnMut(Step),
 ) -> Result<Outcome, StartError> {
-    let client = Client::new(
-        stream,
-        ChannelKey {
-            stream: index,
-            params: params.clone(),
-        },
-    );
+    let client = Client::new(stream, ChannelKey::shared(index, params.clone()));
     Ok(match &stream.source {
         config::Source::Http(source) => {
-            let reader = HttpSource::new(
-                http_client(&source.upstream, Default::default())?,
-                source,
-                params,
-            );
+            let http = http_client(&source.upstream, Default::default())?;
+            let reader = HttpSource::new(http, source, params, None);
             client.read_twice(reader, stream.every, tell).await
         }
         config::Source::RedisKey(source) => {

@@ -108,7 +108,7 @@ pub(super) async fn listen(
                 params,
                 message,
             }) => {
-                let key = ChannelKey { stream, params };
+                let key = ChannelKey::shared(stream, params);
                 let result = append(&hub, &key, message.data, message.event);
                 if result.is_err() {
                     warn!(

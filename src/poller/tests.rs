@@ -114,10 +114,7 @@ impl Play {
             };
             Hub::new(vec![(10, Box::new(open))])
         });
-        let key = ChannelKey {
-            stream: 0,
-            params: Params::default(),
-        };
+        let key = ChannelKey::shared(0, Params::default());
         Self { stage, hub, key }
     }
 

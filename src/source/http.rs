@@ -10,6 +10,7 @@ mod failure;
 mod media;
 mod memory;
 mod pacing;
+mod personal;
 mod request;
 #[cfg(test)]
 mod tests;
@@ -24,10 +25,11 @@ use self::body::{Content, Digest};
 pub use self::client::{BuildError, HttpClient};
 use self::coding::Coding;
 use self::memory::Memory;
+use self::personal::personal;
 use self::request::Order;
 use super::{Answer, Cause, Reading, Source, SourceError};
 use crate::config::{self, HttpFormat};
-use crate::params::Params;
+use crate::params::{Forwarded, Params};
 
 /// Reads one resource of an upstream, again and again. It lives as long as the channel that it feeds.
 pub struct HttpSource {
@@ -37,14 +39,25 @@ pub struct HttpSource {
     format: HttpFormat,
     success: Vec<u16>,
     memory: Memory,
+    /// Whether others get what is read: no client's headers are sent.
+    shared: bool,
+    remark: Option<&'static str>,
 }
 
 impl HttpSource {
-    /// What `spec` says, for the resource that `params` name. `client` is that of `spec.upstream`.
-    pub fn new(client: HttpClient, spec: &config::HttpSource, params: &Params) -> Self {
+    /// What `spec` says, for the resource that `params` name, with the headers that its client sent. `client` is that of
+    /// `spec.upstream`.
+    pub fn new(
+        client: HttpClient,
+        spec: &config::HttpSource,
+        params: &Params,
+        forwarded: Option<&Forwarded>,
+    ) -> Self {
         Self {
             client,
-            order: Order::render(spec, params),
+            shared: forwarded.is_none(),
+            remark: None,
+            order: Order::render(spec, params, forwarded),
             format: spec.format,
             success: spec.success.clone(),
             memory: Memory::default(),
@@ -57,6 +70,9 @@ impl HttpSource {
         let mut request = order.request();
         let conditional = order.is_get() && self.memory.add_conditions(request.headers_mut());
         let response = self.client.send(request).await?;
+        if self.shared {
+            self.remark = personal(response.headers()).or(self.remark);
+        }
         let not_before = pacing::not_before(response.headers());
         let status = Some(response.status().as_u16());
         let reading = match self.judge(&response, conditional)? {
@@ -132,6 +148,10 @@ impl Source for HttpSource {
 
     fn forget(&mut self) {
         self.memory.forget();
+    }
+
+    fn remark(&self) -> Option<&'static str> {
+        self.remark
     }
 }
 

@@ -121,10 +121,7 @@ async fn a_drain_waits_for_streams_under_way() {
 }
 
 fn channel() -> Channel {
-    let key = ChannelKey {
-        stream: 0,
-        params: Params::default(),
-    };
+    let key = ChannelKey::shared(0, Params::default());
     let spec = Spec {
         name: "/value".into(),
         shape: Shape::default(),

@@ -17,7 +17,8 @@ Usage: wellspring-bench --gateway PATH [options]
   --clients N         clients of the memory and fan-out tables (10000; quick: 2000)
   --pollers N         clients of the polling tables (1000; quick: 200)
   --repeats N         repeats of the fan-out table, broadcaster and gateway by turns (3; quick: 2)
-  --only LIST         some of these tables, in this order: polls,redis,memory,fanout,start
+  --only LIST         some of these tables, in this order: polls,redis,memory,fanout,passthrough,start
+  --bare PATH         the example bare_proxy, built as the gateway was: Pingora alone, for the pass-through table
   --client-threads N  threads that play clients (half of the cores, at least 1)
   --append COMMAND    a shell command whose stdout is put at the end of the report, for a measurement of its own
   -h, --help          this
@@ -27,6 +28,8 @@ What is measured:
   redis   the same with GETs of a real redis-server (left out when none is installed)
   memory  anonymous memory per idle HTTP/1.1 stream: fresh, after 20 events each, after rounds of everybody reconnecting
   fanout  CPU per delivered event, and latency from the change in the upstream to the client: 200-byte events, 10/s
+  passthrough  requests a second, latency and CPU of GETs that pass through: no proxy, the gateway, bare Pingora, nginx
+          (those that are there)
   start   from the start of the process to the first event at a client; memory at rest; size of the binary
 
 Clients are raw sockets from many loopback addresses with a browser's request. Every child process is killed when this
@@ -78,6 +81,8 @@ pub(crate) struct Options {
     pub(crate) repeats: usize,
     /// Which tables.
     pub(crate) only: Vec<Table>,
+    /// A proxy of Pingora alone.
+    pub(crate) bare: Option<PathBuf>,
     /// That play clients.
     pub(crate) client_threads: usize,
     /// Its output is put at the end.
@@ -95,15 +100,18 @@ pub(crate) enum Table {
     Memory,
     /// CPU per event, latency.
     Fanout,
+    /// Requests that pass through.
+    Passthrough,
     /// Time to the first event.
     Start,
 }
 
-const TABLES: [(&str, Table); 5] = [
+const TABLES: [(&str, Table); 6] = [
     ("polls", Table::Polls),
     ("redis", Table::Redis),
     ("memory", Table::Memory),
     ("fanout", Table::Fanout),
+    ("passthrough", Table::Passthrough),
     ("start", Table::Start),
 ];
 
@@ -135,7 +143,7 @@ fn broadcaster(mut arguments: impl Iterator<Item = String>) -> Result<Command, S
 }
 
 fn run(mut arguments: impl Iterator<Item = String>) -> Result<Command, String> {
-    let mut gateway = None;
+    let (mut gateway, mut bare) = (None, None);
     let mut quick = false;
     let (mut clients, mut pollers, mut repeats, mut threads) = (None, None, None, None);
     let mut only = TABLES.map(|(_, table)| table).to_vec();
@@ -145,6 +153,7 @@ fn run(mut arguments: impl Iterator<Item = String>) -> Result<Command, String> {
             "-h" | "--help" => return Ok(Command::Help),
             "--quick" => quick = true,
             "--gateway" => gateway = Some(PathBuf::from(text(&argument, arguments.next())?)),
+            "--bare" => bare = Some(PathBuf::from(text(&argument, arguments.next())?)),
             "--clients" => clients = Some(number(&argument, arguments.next())?),
             "--pollers" => pollers = Some(number(&argument, arguments.next())?),
             "--repeats" => repeats = Some(number(&argument, arguments.next())?),
@@ -162,6 +171,7 @@ fn run(mut arguments: impl Iterator<Item = String>) -> Result<Command, String> {
         pollers: pollers.unwrap_or(if quick { 200 } else { 1_000 }),
         repeats: repeats.unwrap_or(if quick { 2 } else { 3 }),
         only,
+        bare,
         client_threads: threads.unwrap_or((cores / 2).max(1)),
         append,
     }))

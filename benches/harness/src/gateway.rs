@@ -158,6 +158,34 @@ impl Gateway {
         })
     }
 
+    /// Starts it on `listen` with everything passed through to `upstream`. It need not accept yet.
+    pub(crate) fn pass(&self, listen: SocketAddr, upstream: SocketAddr) -> Outcome<Leashed> {
+        let top = self
+            .options
+            .iter()
+            .filter(|feature| feature.place == Place::Top);
+        let top: String = top.map(|feature| feature.text).collect();
+        let file = self.folder.join("pass.yaml");
+        let text = format!(
+            "listeners:\n  - address: {listen}\n{top}upstreams:\n  bench: {{url: \"http://{upstream}\"}}\n\
+             routes:\n  - {{prefix: /, upstream: bench}}\n"
+        );
+        std::fs::write(&file, text)?;
+        let arguments = [
+            "run".into(),
+            "--config".into(),
+            file.into(),
+            "--log-level".into(),
+            "warn".into(),
+        ];
+        Leashed::start(
+            &self.program,
+            &arguments,
+            &self.folder.join("pass.log"),
+            false,
+        )
+    }
+
     /// Runs a command that ends by itself: whether it exited with 0, and what it said.
     fn ask(&self, arguments: &[OsString]) -> Outcome<(bool, String)> {
         let log = self.folder.join("ask.log");

@@ -1,7 +1,7 @@
 //! `wellspring-bench`: measures the gateway against a bare epoll broadcaster, on loopback, in one run.
 //!
-//! Reading order: [`run`] is the run from above; `scene` holds what is measured, one file a table; [`swarm`] is the
-//! clients; [`upstream`] and [`redis`] are what the gateway polls; [`broadcaster`] is the limit to compare with;
+//! Reading order: [`run`] is the run from above; `scene` holds what is measured, one file a table; [`swarm`] and `load` are
+//! the clients; [`upstream`] and [`redis`] are what the gateway polls; [`broadcaster`] is the limit to compare with;
 //! [`child`] and [`process`] start, end and weigh processes.
 //!
 //! Invariants: every loop is bounded in count or time; every child dies with this process, however it dies; every port
@@ -12,6 +12,7 @@ mod broadcaster;
 mod child;
 mod clock;
 mod gateway;
+mod load;
 mod machine;
 mod payload;
 mod process;

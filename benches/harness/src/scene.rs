@@ -2,6 +2,7 @@
 
 mod fanout;
 mod memory;
+mod passthrough;
 mod polls;
 mod start;
 
@@ -42,6 +43,7 @@ pub(crate) fn play(table: Table, bench: &Bench<'_>) -> Outcome<Option<Section>> 
         Table::Redis => polls::redis(bench),
         Table::Memory => memory::measure(bench).map(Some),
         Table::Fanout => fanout::measure(bench).map(Some),
+        Table::Passthrough => passthrough::measure(bench).map(Some),
         Table::Start => start::measure(bench).map(Some),
     }
 }

@@ -42,6 +42,24 @@ pub(super) fn of_responses(item: &Item<'_>) -> Option<HeaderMap> {
     )
 }
 
+/// Request headers that polls take over from clients.
+pub(super) fn forwarded(item: &Item<'_>) -> Option<Vec<HeaderName>> {
+    let mut seen: Vec<HeaderName> = Vec::new();
+    all(item.list()?.iter().map(|item| {
+        let name = name(item)?;
+        if let Some(why) = reserved_in_forwarding(&name) {
+            item.problem(format!("{why} (remove it)"));
+            return None;
+        }
+        if seen.contains(&name) {
+            item.problem("the header stands twice (remove one)");
+            return None;
+        }
+        seen.push(name.clone());
+        Some(name)
+    }))
+}
+
 /// A header's name. `*` is one to the grammar (RFC 9110 §5.6.2) and never what is meant.
 pub(super) fn name(item: &Item<'_>) -> Option<HeaderName> {
     item.parsed("write a name such as x-request-id", |text| match text {
@@ -104,6 +122,22 @@ fn reserved_in_requests(name: &HeaderName, _: Option<&str>) -> Option<&'static s
         | "range" => Some("conditions are set by the gateway"),
         "expect" => Some("the gateway expects nothing"),
         other => hop_by_hop(other),
+    }
+}
+
+/// What the gateway decides for itself about a poll, and what does not tell one client from another for long.
+fn reserved_in_forwarding(name: &HeaderName) -> Option<&'static str> {
+    match name.as_str() {
+        "accept" | "accept-encoding" | "content-type" | "content-encoding" => {
+            Some("the gateway asks for what it can read")
+        }
+        "last-event-id" | "prefer" | "cache-control" | "pragma" => {
+            Some("this header is for the gateway")
+        }
+        "forwarded" | "via" | "x-real-ip" | "x-request-id" => Some("the gateway sets this header"),
+        other if other.starts_with("x-forwarded-") => Some("the gateway sets this header"),
+        other if other.starts_with("proxy-") => Some("this header is for the next proxy alone"),
+        _ => reserved_in_requests(name, None),
     }
 }
 

@@ -29,6 +29,16 @@ pub(super) fn read(
     let body = section
         .get("body")
         .or_null(|item| Some(names.body(&item.text()?)));
+    let forward_headers = headers::forwarded(&section.get("forward_headers"));
+    if let (Some(forwarded), Some(headers)) = (&forward_headers, &headers) {
+        let ours = upstream.iter().flat_map(|upstream| upstream.headers.keys());
+        let ours: Vec<_> = ours.chain(headers.iter().map(|(name, _)| name)).collect();
+        if let Some(name) = forwarded.iter().find(|name| ours.contains(name)) {
+            section.get("forward_headers").problem(format!(
+                "{name} is set in headers of the source or its upstream, too, and clients without it would be lent ours (remove one)"
+            ));
+        }
+    }
     let format = section.choice(
         "format",
         &[("json", HttpFormat::Json), ("text", HttpFormat::Text)],
@@ -51,6 +61,7 @@ pub(super) fn read(
         query: query?,
         headers: headers?,
         body,
+        forward_headers: forward_headers?,
         format: format?,
         success: success?,
     })

@@ -23,9 +23,11 @@ pub(super) fn all(item: &Item<'_>, upstreams: &Named<Upstream>) -> Option<Vec<Ro
             taken.push(text.clone());
         }
         let upstream = upstreams.find(&section.get("upstream"));
+        let websockets = section.bool("websockets");
         Some(Route {
             prefix: text?,
             upstream: upstream?,
+            websockets: websockets?,
         })
     }))?;
     routes.sort_by_key(|route| std::cmp::Reverse(route.prefix.len()));

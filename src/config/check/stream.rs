@@ -95,6 +95,13 @@ fn read<'a>(section: &Section<'a>, world: &mut World<'_, 'a>) -> Option<Stream> 
         }
         _ => None,
     };
+    if let (Some(Source::Http(http)), Some(Start::Always)) = (&source, start)
+        && !http.forward_headers.is_empty()
+    {
+        section
+            .get("start")
+            .problem("nobody is there whose headers could be forwarded (write on-demand, or remove forward_headers)");
+    }
     if let Some(source) = &source {
         let (select, deliver) = (select.as_ref(), deliver.as_deref().unwrap_or_default());
         fit::refuse_idle_keys(section, source, select, deliver);

@@ -1,6 +1,6 @@
 //! The sources of streams.
 
-use super::Kind::{Bool, List, Map, NoneOrMany, Only, Text};
+use super::Kind::{Bool, List, Map, NoneOrMany, Text};
 use super::tables::AUTH;
 use super::*;
 
@@ -11,7 +11,7 @@ pub(in crate::config) static HTTP_SOURCE: Table = table(&[
     key("query", Map(&Text), "Query by name; values may hold {name}.").or("{}"),
     key("headers", Map(&Text), "Sent besides the upstream's own, which they replace; values may hold {name}.").or("{}"),
     key("body", Text, "Body of a POST; {name} is a parameter, JSON-escaped.").or("null"),
-    key("forward_headers", Only(&["[]"]), "Request headers that make a channel of their own.").or("[]"),
+    key("forward_headers", List(&Text), "Request headers that polls take over, such as authorization: every distinct value makes a channel of its own.").or("[]"),
     key("format", choice(&["json", "text"]), "How the body is read.").or("json"),
     key("success", List(&integer(200, 599)), "Statuses whose body is a value.").or("[200]"),
 ]);

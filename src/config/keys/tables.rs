@@ -53,7 +53,7 @@ pub(in crate::config) static TELEMETRY: Table = table(&[key("otlp", Only(&["null
 pub(in crate::config) static UPSTREAM: Table = table(&[
     key("url", Text, "http:// or https://, with a base path if there is one; no user, query or fragment.").needed("url: https://api.internal:8443/base"),
     key("headers", Map(&Text), "Sent with every poll. A request that is passed through has the client's own headers alone.").or("{}"),
-    key("timeouts", Section(&TIMEOUTS), "Deadlines of one poll.").or("{}"),
+    key("timeouts", Section(&TIMEOUTS), "Deadlines of one poll; connect is that of requests that are passed through, too.").or("{}"),
     key("max_body", size(1, GIB), "Largest answer, decoded.").or("1MiB"),
     key("max_concurrent_polls", integer(1, 65_536), "Polls in flight at once.").or("64"),
     key("budget", Rate, "Polls of all streams of this upstream together, such as 20/s; the rest is spread, not dropped.").or("null"),
@@ -126,7 +126,7 @@ pub(in crate::config) static HISTORY: Table = table(&[
 pub(in crate::config) static ROUTE: Table = table(&[
     key("prefix", Text, "Begin of the paths that are passed through.").needed("prefix: /"),
     key("upstream", Text, "A name from upstreams.").needed("upstream: NAME"),
-    key("websockets", Only(&["false"]), "Upgrade to WebSocket.").or("false"),
+    key("websockets", Bool, "Whether connections may become WebSockets.").or("false"),
 ]);
 
 pub(in crate::config) static CORS: Table = table(&[

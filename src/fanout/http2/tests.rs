@@ -21,10 +21,7 @@ const STALL: Duration = Duration::from_secs(15);
 const BIG: usize = 300_000;
 
 fn channel() -> Arc<Channel> {
-    let key = ChannelKey {
-        stream: 0,
-        params: Params::default(),
-    };
+    let key = ChannelKey::shared(0, Params::default());
     let spec = Spec {
         history: History {
             bytes: 1 << 30,

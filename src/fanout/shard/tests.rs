@@ -27,10 +27,7 @@ const BUFFER: usize = 16 * 1024;
 const BIG: usize = 1_000_000;
 
 fn channel(name: &str) -> Arc<Channel> {
-    let key = ChannelKey {
-        stream: 0,
-        params: Params::default(),
-    };
+    let key = ChannelKey::shared(0, Params::default());
     let spec = Spec {
         history: History {
             bytes: 1 << 30,

@@ -52,10 +52,7 @@ fn client(kind: &str, more: &str) -> Client {
     );
     Client::new(
         &parse(&yaml).streams[0],
-        ChannelKey {
-            stream: 0,
-            params: Params::default(),
-        },
+        ChannelKey::shared(0, Params::default()),
     )
 }
 

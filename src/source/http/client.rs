@@ -4,14 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use http::header::{CACHE_CONTROL, SET_COOKIE, VARY};
-use http::{HeaderMap, Method};
+use http::Method;
 use reqwest::redirect::{Attempt, Policy};
 use reqwest::{Certificate, Client, ClientBuilder, Identity, Request, Response};
 use tracing::warn;
 
 use super::failure;
-use super::pacing::directives;
 use crate::config::{Upstream, UpstreamTls};
 use crate::metrics::UpstreamMetrics;
 use crate::source::{Cause, SourceError};
@@ -85,7 +83,6 @@ impl HttpClient {
             let detail = format!("response head of {head} bytes, over {MAX_HEAD}");
             return Err(SourceError::new(Cause::TooLarge, detail));
         }
-        self.warn_if_personal(response.headers());
         Ok(response)
     }
 
@@ -109,19 +106,6 @@ impl HttpClient {
             self.0.answers.store(result.is_ok(), Ordering::Relaxed);
         }
         result
-    }
-
-    /// Sharing goes on, as no client's credentials were sent, but an operator should know (CONTRACT.md §6, Causes; EDGE I3).
-    fn warn_if_personal(&self, headers: &HeaderMap) {
-        let Some(what) = personal(headers) else {
-            return;
-        };
-        if self.0.metrics.is_personal(what) {
-            warn!(
-                upstream = %self.0.upstream.name,
-                "the upstream answers shared polls with {what}; values stay shared between clients"
-            );
-        }
     }
 }
 
@@ -217,45 +201,4 @@ fn redirects(upstream: &Upstream) -> Policy {
             false => attempt.stop(),
         }
     })
-}
-
-/// What in these headers says that an answer is for one client only.
-fn personal(headers: &HeaderMap) -> Option<&'static str> {
-    let any = |value: &http::HeaderValue| value.as_bytes().trim_ascii() == b"*";
-    if headers.contains_key(SET_COOKIE) {
-        Some("Set-Cookie")
-    } else if headers.get_all(VARY).iter().any(any) {
-        Some("Vary: *")
-    } else if directives(headers, &CACHE_CONTROL)
-        .any(|(name, _)| name.eq_ignore_ascii_case("private"))
-    {
-        Some("Cache-Control: private")
-    } else {
-        None
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use http::{HeaderName, HeaderValue};
-
-    use super::*;
-
-    /// CONTRACT §6, Causes; EDGE I3.
-    #[test]
-    fn an_answer_for_one_client_is_noticed() {
-        for (name, value, noticed) in [
-            (SET_COOKIE, "a=b", true),
-            (VARY, " * ", true),
-            (VARY, "accept, cookie", false),
-            (CACHE_CONTROL, "max-age=5, Private", true),
-            (CACHE_CONTROL, "private=\"set-cookie\"", true),
-            (CACHE_CONTROL, "public", false),
-            (HeaderName::from_static("x-private"), "private", false),
-        ] {
-            let mut headers = HeaderMap::new();
-            headers.insert(name.clone(), HeaderValue::from_static(value));
-            assert_eq!(personal(&headers).is_some(), noticed, "{name}: {value}");
-        }
-    }
 }

@@ -8,7 +8,7 @@ use url::{Position, Url};
 
 use super::failure::excerpt;
 use crate::config::{HttpFormat, HttpSource, Upstream};
-use crate::params::{Escape, Params};
+use crate::params::{Escape, Forwarded, Params};
 use crate::source::{Cause, SourceError};
 
 const ACCEPT_JSON: HeaderValue =
@@ -31,14 +31,21 @@ pub(super) struct Order {
 }
 
 impl Order {
-    /// The request of `spec` for the resource that `params` name.
+    /// The request of `spec` for the resource that `params` name, with the headers that its client sent.
     ///
     /// # Errors
     ///
     /// A parameter would change what is asked instead of filling its place. Patterns refuse such values before a channel
     /// exists (EDGE U2); this is the second lock on that door.
-    pub(super) fn render(spec: &HttpSource, params: &Params) -> Result<Self, SourceError> {
-        let headers = headers(spec, params)?;
+    pub(super) fn render(
+        spec: &HttpSource,
+        params: &Params,
+        forwarded: Option<&Forwarded>,
+    ) -> Result<Self, SourceError> {
+        let mut headers = headers(spec, params)?;
+        if let Some(forwarded) = forwarded {
+            forwarded.apply(&spec.forward_headers, &mut headers);
+        }
         let escape = match is_form(&headers) {
             true => Escape::Percent,
             false => Escape::Json,
@@ -188,7 +195,7 @@ mod tests {
     }
 
     fn ordered(spec: &HttpSource, value: &str) -> Order {
-        Order::render(spec, &params(value)).expect("askable")
+        Order::render(spec, &params(value), None).expect("askable")
     }
 
     fn line<'a>(order: &'a Order, name: &str) -> &'a str {
@@ -243,14 +250,14 @@ mod tests {
         for value in [".", "..", "%2e", "/../", "\\.."] {
             let mut spec = at("http://h.test/base");
             spec.path = text("/v1/");
-            let rendered = Order::render(&spec, &params(value));
+            let rendered = Order::render(&spec, &params(value), None);
             // Encoded, only the bare dots are dot segments.
             assert_eq!(rendered.is_err(), matches!(value, "." | ".."), "{value}");
         }
         for path in ["/a/../b", "/a/%2E%2e/b", "/a/.", "/a\\..\\b", "/.?x"] {
             let mut spec = at("http://h.test/base");
             spec.path = ParamText::literal(path);
-            assert!(Order::render(&spec, &params("")).is_err(), "{path}");
+            assert!(Order::render(&spec, &params(""), None).is_err(), "{path}");
         }
     }
 
@@ -287,7 +294,7 @@ mod tests {
         assert_eq!(order.headers.get_all("x-two").iter().count(), 2);
 
         // EDGE P22.
-        assert!(Order::render(&spec, &params("a\r\nx-evil: 1")).is_err());
+        assert!(Order::render(&spec, &params("a\r\nx-evil: 1"), None).is_err());
     }
 
     #[test]
@@ -317,7 +324,7 @@ mod tests {
             let mut spec = at("https://user.test/base");
             spec.path = ParamText(vec![Part::Literal("/a/".into()), Part::Param(0), Part::Literal("/z".into())]);
             spec.query = vec![("q".into(), text(""))];
-            let Ok(order) = Order::render(&spec, &params(&value)) else {
+            let Ok(order) = Order::render(&spec, &params(&value), None) else {
                 prop_assert!(value == "." || value == "..");
                 return Ok(());
             };

@@ -42,6 +42,7 @@ pub(super) fn spec(url: &str) -> config::HttpSource {
         query: Vec::new(),
         headers: Vec::new(),
         body: None,
+        forward_headers: Vec::new(),
         format: HttpFormat::Json,
         success: vec![200],
     }
@@ -60,7 +61,7 @@ fn client(spec: &config::HttpSource) -> HttpClient {
 }
 
 fn source(spec: &config::HttpSource) -> HttpSource {
-    HttpSource::new(client(spec), spec, &Params::default())
+    HttpSource::new(client(spec), spec, &Params::default(), None)
 }
 
 async fn reading(source: &mut HttpSource) -> Result<Reading, Cause> {

@@ -1,0 +1,179 @@
+//! Connections that become WebSockets: EDGE P7. Frames are opaque to the gateway, so the tests write any bytes.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::support::client::Connection;
+use super::support::gateway::TestGateway;
+use super::support::soon;
+
+const UPGRADE: &str = "GET /ws?x=1 HTTP/1.1\r\nhost: a\r\nconnection: keep-alive, Upgrade\r\nupgrade: websocket\r\n\
+                       sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-protocol: chat\r\n\
+                       origin: http://a\r\n\r\n";
+const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n\
+                      sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nsec-websocket-protocol: chat\r\n\r\n";
+
+async fn start(websockets: bool) -> (TcpListener, TestGateway) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("bound"));
+    let gateway = TestGateway::start(&format!(
+        "upstreams: {{legacy: {{url: \"{url}\"}}}}\n\
+         routes: [{{prefix: /, upstream: legacy, websockets: {websockets}}}]\n"
+    ));
+    (listener, gateway)
+}
+
+async fn asked(listener: &TcpListener) -> (TcpStream, String) {
+    let (mut upstream, _) = soon("a connection", listener.accept())
+        .await
+        .expect("accepts");
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        assert!(
+            soon("a head", upstream.read_buf(&mut head))
+                .await
+                .expect("reads")
+                > 0
+        );
+    }
+    (
+        upstream,
+        String::from_utf8(head).expect("text").to_lowercase(),
+    )
+}
+
+async fn expect(stream: &mut TcpStream, bytes: &[u8]) {
+    let mut read = vec![0; bytes.len()];
+    soon("bytes", stream.read_exact(&mut read))
+        .await
+        .expect("reads");
+    assert_eq!(read, bytes);
+}
+
+/// EDGE P7: both directions are raw after the upstream's `101`, and end together.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_websocket_passes_both_ways() {
+    let (listener, gateway) = start(true).await;
+    let mut client = Connection::open(gateway.address).await;
+    client.send(UPGRADE.as_bytes()).await;
+    let (mut upstream, head) = asked(&listener).await;
+    for line in [
+        "get /ws?x=1 http/1.1",
+        "upgrade: websocket",
+        "connection: upgrade",
+        "sec-websocket-key: dghlihnhbxbszsbub25jzq==",
+        "sec-websocket-protocol: chat",
+        "x-forwarded-for: 127.0.0.1",
+    ] {
+        assert!(head.lines().any(|seen| seen == line), "{line}: {head}");
+    }
+    // The upstream may speak at once.
+    upstream
+        .write_all(format!("{SWITCH}\x01\x02hello").as_bytes())
+        .await
+        .expect("sends");
+    let answer = client.head().await;
+    assert_eq!(answer.status, 101);
+    for (name, value) in [
+        ("upgrade", "websocket"),
+        ("sec-websocket-accept", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="),
+        ("sec-websocket-protocol", "chat"),
+    ] {
+        assert_eq!(answer.header(name), Some(value), "{name}");
+    }
+    let mut seen = client.take_unread();
+    while seen.len() < 7 {
+        assert!(client.fill().await);
+        seen.extend(client.take_unread());
+    }
+    assert_eq!(seen, b"\x01\x02hello");
+    client
+        .send(b"GET /not-a-request HTTP/1.1\r\n\r\n\x00\xff")
+        .await;
+    expect(
+        &mut upstream,
+        b"GET /not-a-request HTTP/1.1\r\n\r\n\x00\xff",
+    )
+    .await;
+    upstream.write_all(&[0x88; 5]).await.expect("sends");
+    let mut seen = Vec::new();
+    while seen.len() < 5 {
+        assert!(client.fill().await);
+        seen.extend(client.take_unread());
+    }
+    drop(upstream);
+    assert!(
+        !client.fill().await,
+        "the end of one side is the end of both"
+    );
+}
+
+/// EDGE P7: without leave the upstream sees a plain request, and cannot switch by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_without_leave_upgrades_nothing() {
+    let (listener, gateway) = start(false).await;
+    let mut client = Connection::open(gateway.address).await;
+    client.send(UPGRADE.as_bytes()).await;
+    let (mut upstream, head) = asked(&listener).await;
+    assert!(
+        !head.contains("\r\nupgrade:") && !head.contains("\r\nconnection:"),
+        "{head}"
+    );
+    upstream
+        .write_all(format!("{SWITCH}raw").as_bytes())
+        .await
+        .expect("sends");
+    let answer = client.response(false).await;
+    assert_eq!(answer.head.status, 502);
+}
+
+/// EDGE P7: until the upstream has said `101`, what the client sends is no tunnel, and after another answer it never becomes one.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_raw_before_the_upstream_has_switched() {
+    let (listener, gateway) = start(true).await;
+    let mut client = Connection::open(gateway.address).await;
+    let early = "GET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n";
+    client.send(format!("{UPGRADE}{early}").as_bytes()).await;
+    let (mut upstream, head) = asked(&listener).await;
+    assert!(
+        head.ends_with("\r\n\r\n") && !head.contains("smuggled"),
+        "{head}"
+    );
+    upstream
+        .write_all(b"HTTP/1.1 426 Upgrade Required\r\ncontent-length: 2\r\n\r\nno")
+        .await
+        .expect("sends");
+    assert_eq!(client.response(false).await.head.status, 426);
+    // Either the connections end, or the bytes come as a request of their own: never as raw bytes on this one.
+    let mut rest = Vec::new();
+    let _ = soon("the end", async {
+        tokio::select! {
+            read = upstream.read_to_end(&mut rest) => read.map(drop),
+            _ = async { while client.fill().await {} } => Ok(()),
+        }
+    })
+    .await;
+    let rest = String::from_utf8_lossy(&rest).to_lowercase();
+    assert!(
+        rest.is_empty() || rest.contains("x-forwarded-for"),
+        "{rest}"
+    );
+}
+
+/// Whoever leaves ends the other side's connection too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_leaves_ends_its_websocket() {
+    let (listener, gateway) = start(true).await;
+    let mut client = Connection::open(gateway.address).await;
+    client.send(UPGRADE.as_bytes()).await;
+    let (mut upstream, _) = asked(&listener).await;
+    upstream.write_all(SWITCH.as_bytes()).await.expect("sends");
+    assert_eq!(client.head().await.status, 101);
+    drop(client);
+    assert_eq!(
+        soon("the end", upstream.read(&mut [0; 1]))
+            .await
+            .unwrap_or(0),
+        0
+    );
+}
