@@ -158,7 +158,7 @@ impl Admin {
             "/metrics" => self.scrape(request).await,
             "/api/streams" => json(StatusCode::OK, &view::streams(&running, &self.metrics)),
             "/api/channels" => json(StatusCode::OK, &view::channels(&running)),
-            "/api/config" => json(StatusCode::OK, &running.config.shown),
+            "/api/config" => json(StatusCode::OK, &running.config.shown.0),
             path => match path
                 .strip_prefix("/api/channels/")
                 .and_then(|id| view::channel(&running, id))

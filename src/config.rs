@@ -34,6 +34,7 @@ pub use client_address::ClientAddress;
 pub use field::{CorsOrigin, HostPattern, PathTemplate, Pattern, Rate, Secret};
 pub use listener::{Listener, PemFile, PemKey, ServerCertificate, ServerTls, TlsVersion};
 pub use problem::{Problem, Problems};
+pub use shown::Shown;
 
 pub use crate::channel::{Form, History, Resume};
 
@@ -76,7 +77,7 @@ pub struct Config {
     /// What SIGTERM does.
     pub shutdown: Shutdown,
     /// The file with its defaults and without its secrets, for operators.
-    pub shown: serde_json::Value,
+    pub shown: Shown,
 }
 
 /// A legacy HTTP API.

@@ -193,6 +193,9 @@ impl Edge {
             .route(&path)
             .and_then(|route| Some(live.upstreams.get(&route.upstream.name)?.on(route)));
         let target = live.router.target(&path);
+        if let (Some(record), Some(index)) = (&ctx.record, target.stream()) {
+            record.found(&live.counts.streams[index]);
+        }
         let mut headers = match target.stream() {
             Some(index) => live.path_headers(index, session),
             None => Vec::new(),
@@ -221,9 +224,6 @@ impl Edge {
                 };
             }
         };
-        if let Some(record) = &ctx.record {
-            record.found(&live.counts.streams[index]);
-        }
         let guard = match publishing {
             true => live.guards[index].publish.as_ref(),
             false => live.guards[index].read.as_ref(),

@@ -4,6 +4,7 @@
 //! This room knows no other. Labels are patterns and names of the file, or words of the closed sets in `label`: never what a
 //! client chose (EDGE O7). Every series that a file can have is there from the start, with zero.
 
+mod catalog;
 mod exposition;
 mod label;
 mod process;
@@ -14,10 +15,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use catalog::Catalog;
 use parking_lot::Mutex;
-use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::family::Family;
-use prometheus_client::registry::Registry;
 
 pub use prometheus_client::metrics::counter::Counter;
 pub use prometheus_client::metrics::gauge::Gauge;
@@ -39,7 +40,7 @@ type CounterFamily = Family<Labels, Counter>;
 
 /// Everything that is counted in this process.
 pub struct Metrics {
-    registry: Registry,
+    catalog: Catalog,
     streams: stream::Families,
     by_path: Mutex<BTreeMap<String, Arc<StreamMetrics>>>,
     upstream_requests: CounterFamily,
@@ -59,40 +60,40 @@ pub const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; cha
 impl Metrics {
     /// Counts from zero.
     pub fn new() -> Self {
-        let mut registry = Registry::default();
-        let own = registry.sub_registry_with_prefix("wellspring");
-        let streams = stream::Families::register(own);
+        let mut catalog = Catalog::default();
+        let streams = stream::Families::register(&mut catalog);
         let rejections = CounterFamily::default();
-        own.register(
+        catalog.add(
             "rejections",
             "Requests refused by the gateway",
             rejections.clone(),
         );
         let upstream_requests = CounterFamily::default();
-        own.register(
+        catalog.add(
             "upstream_requests",
             "Requests to upstreams, polls and passed-through ones, by the class of the answer's status; error: no answer",
             upstream_requests.clone(),
         );
         let reloads = CounterFamily::default();
-        own.register(
+        catalog.add(
             "reloads",
             "Readings of the configuration while running",
             reloads.clone(),
         );
         let connections = Family::<Labels, Gauge>::default();
-        own.register(
+        catalog.add(
             "connections_open",
             "Client connections",
             connections.clone(),
         );
         let build = Family::<Labels, Gauge>::default();
-        own.register("build_info", "The version that runs", build.clone());
+        catalog.add("build_info", "The version that runs", build.clone());
         let version = env!("CARGO_PKG_VERSION").to_owned();
         build.get_or_create(&vec![("version", version)]).set(1);
-        registry.register_collector(Box::new(process::Process::new()));
+        let process = Box::new(process::Process::new());
+        catalog.registry.register_collector(process);
         Self {
-            registry,
+            catalog,
             streams,
             by_path: Mutex::default(),
             upstream_requests,
@@ -134,7 +135,9 @@ impl Metrics {
     pub fn open_metrics(&self) -> String {
         let mut text = String::with_capacity(16 * 1024);
         // A String takes everything.
-        let _ = encode(&mut text, &self.registry);
+        let _ = encode_registry(&mut text, &self.catalog.registry);
+        text.push_str(&self.catalog.names_missing_in(&text));
+        let _ = encode_eof(&mut text);
         text
     }
 }

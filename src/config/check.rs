@@ -33,7 +33,7 @@ use stream::World;
 use super::keys;
 use super::problem::{Problem, Problems};
 use super::read::{self, Item, Reader};
-use super::shown;
+use super::shown::{self, Shown};
 use super::yaml;
 use super::{Config, Listener};
 
@@ -160,7 +160,7 @@ fn root(item: Item<'_>) -> Option<Config> {
         routes: routes?,
         limits: limits?,
         shutdown: shutdown?,
-        shown: serde_json::Value::Null,
+        shown: Shown::default(),
     })
 }
 

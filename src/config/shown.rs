@@ -3,6 +3,8 @@
 //! What may be a secret is left out by its place. Whatever comes from the environment or another file is left out wherever it
 //! stands: that is what references are for.
 
+use std::fmt;
+
 use serde_json::{Map, Value, json};
 
 use super::keys::{Key, Kind, ROOT, Table};
@@ -16,9 +18,19 @@ const SECRETS: [&str; 5] = ["token", "secret", "sha256", "password", "body"];
 /// All values in these maps may be.
 const SECRET_MAPS: [&str; 2] = ["headers", "query"];
 
-/// The document in JSON.
-pub(super) fn shown(document: &Node) -> Value {
-    section(&ROOT, document)
+/// The file in JSON, for operators. Debug output, which may end up in a log, has none of it.
+#[derive(Clone, Default, PartialEq)]
+pub struct Shown(pub Value);
+
+impl fmt::Debug for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Shown")
+    }
+}
+
+/// What can be shown of a document.
+pub(super) fn shown(document: &Node) -> Shown {
+    Shown(section(&ROOT, document))
 }
 
 fn section(table: &Table, node: &Node) -> Value {
@@ -44,7 +56,12 @@ fn section(table: &Table, node: &Node) -> Value {
 fn value(name: &str, kind: &Kind, node: &Node) -> Value {
     match (kind, &node.kind) {
         (Kind::Section(_), _) if is_null(node) && name == "tls" => Value::Null,
-        (Kind::Section(table) | Kind::SectionOrOff(table), _) => section(table, node),
+        (Kind::NoneOrMany(table), yaml::Kind::List(list)) => {
+            list.iter().map(|node| section(table, node)).collect()
+        }
+        (Kind::Section(table) | Kind::SectionOrOff(table) | Kind::NoneOrMany(table), _) => {
+            section(table, node)
+        }
         (Kind::List(of) | Kind::Pair(of), yaml::Kind::List(list)) => {
             list.iter().map(|node| value(name, of, node)).collect()
         }
@@ -111,6 +128,7 @@ mod tests {
         let text = r#"
 listeners: [{address: "127.0.0.1:0"}]
 admin: {token: canary-canary-canary}
+auth: [{api_keys: {keys: [{name: web, sha256: canary}]}}, {jwt: {issuer: i, audience: a, algorithms: [HS256], secret: canary}}]
 upstreams:
   a: {url: "https://api.example/base", headers: {authorization: canary}, max_body: "${canary:-1MiB}"}
 redis:
@@ -123,7 +141,7 @@ streams:
     redis: {server: r, key: visible}
 "#;
         let document = yaml::parse(text).0.expect("parses");
-        let shown = shown(&document);
+        let Shown(shown) = shown(&document);
         let printed = shown.to_string();
         assert!(
             !printed.contains("canary") && !printed.contains("can/ary"),
@@ -150,6 +168,8 @@ streams:
         );
         assert_eq!(shown["streams"][1]["adaptive"], "off");
         assert_eq!(shown["streams"][1]["redis"]["key"], "visible");
+        assert_eq!(shown["auth"][0]["api_keys"]["keys"][0]["name"], "web");
+        assert_eq!(shown["auth"][1]["jwt"]["secret"], "[redacted]");
         assert_eq!(shown["shutdown"]["retry"], json!(["1s", "30s"]));
     }
 }

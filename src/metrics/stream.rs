@@ -1,8 +1,8 @@
 //! What is counted for one stream of the file.
 
 use prometheus_client::metrics::family::Family;
-use prometheus_client::registry::Registry;
 
+use super::catalog::Catalog;
 use super::label::{
     Closing, Counters, EventForm, EventKind, Failure, Opening, PollResult, Resumption,
 };
@@ -88,82 +88,82 @@ pub(super) struct Families {
 }
 
 impl Families {
-    pub(super) fn register(registry: &mut Registry) -> Self {
+    pub(super) fn register(catalog: &mut Catalog) -> Self {
         let new = Self::default();
-        registry.register("streams_open", "Open event streams", new.open.clone());
-        registry.register(
+        catalog.add("streams_open", "Open event streams", new.open.clone());
+        catalog.add(
             "stream_opens",
             "Requests for event streams",
             new.opens.clone(),
         );
-        registry.register("stream_closes", "Ends of event streams", new.closes.clone());
-        registry.register(
+        catalog.add("stream_closes", "Ends of event streams", new.closes.clone());
+        catalog.add(
             "stream_duration_seconds",
             "Life of event streams",
             new.duration.0.clone(),
         );
-        registry.register(
+        catalog.add(
             "events",
             "Events made, once for all who get them",
             new.events.clone(),
         );
-        registry.register(
+        catalog.add(
             "event_bytes",
             "Bytes of the events made",
             new.event_bytes.clone(),
         );
-        registry.register(
+        catalog.add(
             "deliveries",
             "Events given to clients",
             new.deliveries.clone(),
         );
-        registry.register(
+        catalog.add(
             "delivery_lag_seconds",
             "From the end of a reading to the write of its event",
             new.lag.0.clone(),
         );
-        registry.register(
+        catalog.add(
             "conflations",
             "Slow clients moved to the newest value",
             new.conflations.clone(),
         );
-        registry.register(
+        catalog.add(
             "resumes",
             "Clients that came back with an id",
             new.resumes.clone(),
         );
-        registry.register(
+        catalog.add(
             "channels",
             "Distinct resources that are followed",
             new.channels.clone(),
         );
-        registry.register("polls", "Polls of the source", new.polls.clone());
-        registry.register(
+        catalog.add("polls", "Polls of the source", new.polls.clone());
+        catalog.add(
             "poll_duration_seconds",
             "Duration of polls",
             new.poll_duration.0.clone(),
         );
-        registry.register(
+        catalog.add(
             "poll_failures",
             "Polls that failed",
             new.poll_failures.clone(),
         );
-        registry.register(
+        catalog.add(
             "channel_stale",
             "Channels whose value is not confirmed any more",
             new.stale.clone(),
         );
-        registry.register(
+        catalog.add(
             "client_polls_saved",
             "Answers given from a shared value",
             new.saved.clone(),
         );
-        registry.register(
+        catalog.add(
             "messages_dropped",
             "Messages of the source that could not be delivered",
             new.dropped.clone(),
         );
-        registry.register(
+        catalog.add(
             "patch_saved_bytes",
             "Bytes that patches were shorter than their values",
             new.patch_savings.clone(),

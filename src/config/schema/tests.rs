@@ -140,7 +140,9 @@ fn walk_kind(
         (Kind::NoneOrMany(table), yaml::Kind::List(list)) => {
             list.iter().for_each(|node| walk(table, node, see));
         }
-        (Kind::Section(table) | Kind::NoneOrMany(table), _) => walk(table, node, see),
+        (Kind::Section(table) | Kind::SectionOrOff(table) | Kind::NoneOrMany(table), _) => {
+            walk(table, node, see);
+        }
         (Kind::List(of), yaml::Kind::List(list)) => {
             list.iter().for_each(|node| walk_kind(of, node, see))
         }
