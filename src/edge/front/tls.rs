@@ -175,10 +175,8 @@ fn server_config(from: &ServerTls) -> Result<rustls::ServerConfig, TlsError> {
     let builder = match &from.client_ca {
         None => builder.with_no_client_auth(),
         Some(file) => {
-            let verifier = WebPkiClientVerifier::builder_with_provider(
-                Arc::new(authorities(file)?),
-                provider.clone(),
-            );
+            let verifier =
+                WebPkiClientVerifier::builder_with_provider(Arc::new(authorities(file)?), provider);
             let verifier = verifier
                 .build()
                 .map_err(|error| content(&file.path, &error))?;
