@@ -53,7 +53,7 @@ async fn every_method_lets_in() {
         sha256("a password")
     );
     let (_upstream, gateway) = guarded(&auth, "").await;
-    let token = token(json!({}));
+    let token = token(&json!({}));
     for line in [
         bearer(&token),
         format!("cookie: a=b; session={token}"),
@@ -97,9 +97,9 @@ async fn nobody_else_gets_in() {
     let cors = "    cors: {origins: [\"https://app.example\"], credentials: true}\n  - path: \"/of/{name}\"\n    http: {upstream: legacy}\n";
     let (upstream, gateway) = guarded(&auth, cors).await;
     let origin = "origin: https://app.example";
-    let good = bearer(&token(json!({"scope": "a prices"})));
-    let poor = bearer(&token(json!({"scope": "other"})));
-    let late = bearer(&token(json!({"scope": "prices", "exp": now() - 1})));
+    let good = bearer(&token(&json!({"scope": "a prices"})));
+    let poor = bearer(&token(&json!({"scope": "other"})));
+    let late = bearer(&token(&json!({"scope": "prices", "exp": now() - 1})));
     let stream = "accept: text/event-stream";
     for (lines, expected, challenge) in [
         (vec![], 401, "Bearer, ApiKey header=\"x-api-key\""),
@@ -184,7 +184,7 @@ async fn nobody_else_gets_in() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_passes_through_is_let_in_first() {
     let (upstream, gateway) = guarded(&jwt(", query: access_token"), "").await;
-    let good = bearer(&token(json!({})));
+    let good = bearer(&token(&json!({})));
     let passed = request(
         gateway.address,
         "POST",
@@ -221,7 +221,7 @@ async fn what_passes_through_is_let_in_first() {
 async fn a_stream_ends_with_its_token() {
     let (_upstream, gateway) = guarded(&jwt(""), "").await;
     let expires = now() + 3;
-    let line = bearer(&token(json!({"exp": expires})));
+    let line = bearer(&token(&json!({"exp": expires})));
     let mut stream = EventSource::open_with(gateway.address, "/value", &[&line]).await;
     assert_eq!(stream.next().await.0, "message");
     let etag = get(gateway.address, "/value", &[&line]).await;
@@ -251,7 +251,7 @@ async fn a_stream_ends_with_its_token() {
 async fn a_cookie_lets_in_only_pages_that_are_known() {
     let cors = "    cors: {origins: [\"https://app.example\"], credentials: true}\n";
     let (upstream, gateway) = guarded(&jwt(", cookie: session"), cors).await;
-    let token = token(json!({}));
+    let token = token(&json!({}));
     let cookie = format!("cookie: session={token}");
     let own = format!("origin: http://{}", gateway.address);
     for (lines, expected) in [
@@ -371,20 +371,20 @@ async fn keys_are_fetched_and_kept() {
         answer.head.status
     };
     // The first request waits for the first fetch.
-    assert_eq!(status_of(&first.token(json!({}))).await, 200);
+    assert_eq!(status_of(&first.token(&json!({}))).await, 200);
     assert_eq!(asked.load(Ordering::Relaxed), 1);
     *says.lock() = reply(&second.jwks());
-    assert_eq!(status_of(&first.token(json!({}))).await, 200);
-    assert_eq!(status_of(&second.token(json!({}))).await, 200);
-    assert_eq!(status_of(&first.token(json!({}))).await, 401);
+    assert_eq!(status_of(&first.token(&json!({}))).await, 200);
+    assert_eq!(status_of(&second.token(&json!({}))).await, 200);
+    assert_eq!(status_of(&first.token(&json!({}))).await, 401);
     assert_eq!(asked.load(Ordering::Relaxed), 2);
     // Whoever makes keys up cannot have the issuer asked more often.
     for id in 0..20 {
         let stranger = Issuer::new(&format!("stranger {id}"));
-        assert_eq!(status_of(&stranger.token(json!({}))).await, 401);
+        assert_eq!(status_of(&stranger.token(&json!({}))).await, 401);
     }
     *says.lock() = status(500, "{}");
-    assert_eq!(status_of(&second.token(json!({}))).await, 200);
+    assert_eq!(status_of(&second.token(&json!({}))).await, 200);
     assert_eq!(asked.load(Ordering::Relaxed), 2);
 }
 
@@ -400,7 +400,7 @@ async fn without_keys_tokens_wait() {
         sha256("right")
     );
     let (_upstream, gateway) = guarded(&auth, "").await;
-    let line = bearer(&issuer_of_tokens.token(json!({})));
+    let line = bearer(&issuer_of_tokens.token(&json!({})));
     let refused = get(gateway.address, "/value", &[&line]).await;
     problem(&refused, 503);
     assert_eq!(refused.head.header("retry-after"), Some("5"));

@@ -19,7 +19,7 @@ pub fn now() -> u64 {
 }
 
 /// A token of [`SECRET`] with these claims besides an `exp` in an hour.
-pub fn token(claims: Value) -> String {
+pub fn token(claims: &Value) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes());
     let head = json!({"alg": "HS256", "typ": "JWT"});
     signed(&head, claims, |message| {
@@ -67,7 +67,7 @@ impl Issuer {
         json!({"keys": [key]}).to_string()
     }
 
-    pub fn token(&self, claims: Value) -> String {
+    pub fn token(&self, claims: &Value) -> String {
         let head = json!({"alg": "EdDSA", "kid": self.id});
         signed(&head, claims, |message| {
             self.pair.sign(message).as_ref().to_vec()
@@ -75,7 +75,7 @@ impl Issuer {
     }
 }
 
-fn signed(head: &Value, claims: Value, sign: impl Fn(&[u8]) -> Vec<u8>) -> String {
+fn signed(head: &Value, claims: &Value, sign: impl Fn(&[u8]) -> Vec<u8>) -> String {
     let mut all = json!({"exp": now() + 3600, "sub": "ann"});
     for (name, value) in claims.as_object().cloned().unwrap_or_default() {
         all[name] = value;
