@@ -13,7 +13,7 @@ use crate::sse::EventName;
 use crate::value::Value;
 
 /// Bounds of a log.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct History {
     /// Changes of value that a client may have missed.
     pub events: usize,

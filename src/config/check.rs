@@ -158,6 +158,7 @@ fn root(item: Item<'_>) -> Option<Config> {
         redis: redis.into_map()?,
         streams: streams?,
         routes: routes?,
+        cors: cors?,
         limits: limits?,
         shutdown: shutdown?,
         shown: Shown::default(),

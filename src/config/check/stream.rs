@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::super::field::{Alphabet, PathTemplate};
 use super::super::read::{Item, Section};
 use super::super::{
-    Adaptive, Auth, Cors, EventName, Form, History, RedisServer, Resume, Source, Start, Stream,
+    Adaptive, Auth, Cors, EventName, Form, History, Inherited, RedisServer, Resume, Source, Start, Stream,
     StreamLimits, Upstream,
 };
 use super::path::{self, Paths};
@@ -81,8 +81,8 @@ fn read<'a>(section: &Section<'a>, world: &mut World<'_, 'a>) -> Option<Stream> 
     let max_stream_age = section.duration("max_stream_age");
     let max_channels = section.integer("max_channels");
     let cors = match section.given("cors") {
-        Some(item) => cors::read(item),
-        None => world.cors.cloned(),
+        Some(item) => cors::read(item).map(Inherited::own),
+        None => world.cors.cloned().map(Inherited::from_file),
     };
     let limits = match section.given("limits") {
         Some(item) => process::stream_limits(item),
