@@ -10,6 +10,7 @@ mod auth;
 mod check;
 mod client_address;
 pub mod field;
+mod files;
 mod keys;
 mod listener;
 pub mod problem;
@@ -33,6 +34,7 @@ pub use admin::Admin;
 pub use auth::{ApiKeys, Auth, AuthMethod, Hashed, Jwt, JwtKeys};
 pub use client_address::ClientAddress;
 pub use field::{CorsOrigin, HostPattern, PathTemplate, Pattern, Rate, Secret};
+pub use files::Files;
 pub use listener::{Listener, PemFile, PemKey, ServerCertificate, ServerTls, TlsVersion};
 pub use problem::{Problem, Problems};
 pub use shown::Shown;
@@ -44,7 +46,14 @@ use crate::value::{DataTemplate, Selector};
 
 /// Reads, resolves and checks the file at `path`. `${NAME}` comes from the process environment.
 pub fn load(path: &Path) -> Result<Config, Problems> {
-    check::load(path, &|name| std::env::var(name).ok())
+    load_with_files(path).0
+}
+
+/// As [`load`]; with the files that were read, of a file that is refused too.
+pub fn load_with_files(path: &Path) -> (Result<Config, Problems>, Files) {
+    let mut files = Files::default();
+    let config = check::load(path, &|name| std::env::var(name).ok(), &mut files);
+    (config, files)
 }
 
 /// Checks `text` as if it were the file named `file`; `env` answers `${NAME}`.
@@ -53,7 +62,7 @@ pub fn parse(
     text: &str,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Config, Problems> {
-    check::parse(file, text, env)
+    check::parse(file, text, env, &mut Files::default())
 }
 
 /// The whole file.
@@ -152,6 +161,10 @@ pub struct RedisServer {
 pub struct Stream {
     /// Literal segments and parameters with their patterns.
     pub path: PathTemplate,
+    /// Equal for equal definitions, in another process too, which then can go on with its events; `None` where none can:
+    /// what is only listened to has no current value, and nobody knows what a gap held; what is read with clients' own
+    /// credentials cannot be read without them.
+    pub continuity: Inherited<Option<u64>>,
     /// What is read.
     pub source: Source,
     /// From poll start to poll start.
