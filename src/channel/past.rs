@@ -295,3 +295,157 @@ const CAUSES: [&str; 9] = [
 fn ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::channel::{ChannelKey, EventId, StreamId};
+    use crate::params::Params;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Observe(u8),
+        Append(u8),
+        Vanish,
+        Fail,
+        Confirm,
+        Break,
+        Tell,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            3 => any::<u8>().prop_map(|n| Step::Observe(n % 4)),
+            2 => any::<u8>().prop_map(|n| Step::Append(n % 4)),
+            1 => Just(Step::Vanish),
+            1 => Just(Step::Fail),
+            1 => Just(Step::Confirm),
+            1 => Just(Step::Break),
+            3 => Just(Step::Tell),
+        ];
+        prop::collection::vec(step, 0..40)
+    }
+
+    fn channel() -> Arc<Channel> {
+        let key = ChannelKey {
+            stream: StreamId::new(),
+            params: Params::default(),
+        };
+        Arc::new(Channel::new(key, Spec::plain("/test")))
+    }
+
+    fn play(channel: &Channel, step: &Step) {
+        let value = |n: &u8| Value::parse_json(format!(r#"{{"n":{n}}}"#).as_bytes()).expect("JSON");
+        match step {
+            Step::Observe(n) => drop(channel.observe(value(n))),
+            Step::Append(n) => drop(channel.append(value(n), None)),
+            Step::Vanish => drop(channel.vanish()),
+            Step::Fail => channel.stale("tls"),
+            Step::Confirm => channel.confirm(),
+            Step::Break => channel.break_history(),
+            Step::Tell => {}
+        }
+    }
+
+    /// Through the wire and back.
+    fn sent(past: &Past) -> Past {
+        let text = serde_json::to_string(past).expect("written");
+        let back = serde_json::from_str(&text).expect("read");
+        assert_eq!(past, &back);
+        back
+    }
+
+    /// Id and text of the current value, and what is said besides it.
+    fn state(channel: &Channel) -> (Option<(EventId, String)>, bool, Option<&'static str>) {
+        let state = channel.state.lock();
+        let newest = state
+            .log
+            .newest()
+            .map(|event| (event.id(), event.value().encoded().to_owned()));
+        (
+            newest,
+            state.gone.is_some(),
+            state.stale.as_ref().map(|stale| stale.cause),
+        )
+    }
+
+    fn tail(channel: &Channel, id: EventId) -> Option<Vec<(EventId, String)>> {
+        use crate::channel::log::Since;
+        match channel.state.lock().log.since(id) {
+            Since::Current => Some(Vec::new()),
+            Since::Tail(events) => Some(
+                events
+                    .iter()
+                    .map(|event| (event.id(), event.value().encoded().to_owned()))
+                    .collect(),
+            ),
+            Since::Unknown => None,
+        }
+    }
+
+    proptest! {
+        /// EDGE L8, L15: whatever happens and whenever it is told, the follower ends where the writer is; what it replays for
+        /// an id is what the writer replays.
+        #[test]
+        fn a_follower_ends_where_the_writer_is(before in steps(), after in steps()) {
+            let (writer, follower) = (channel(), channel());
+            before.iter().for_each(|step| play(&writer, step));
+            let past = sent(&writer.since(Known { epoch: 0, seq: 0 }));
+            follower.succeed(&past).expect("taken over");
+            let mut known = past.known();
+            let mut ids: Vec<_> = state(&writer).0.into_iter().map(|(id, _)| id).collect();
+            for step in &after {
+                play(&writer, step);
+                ids.extend(state(&writer).0.map(|(id, _)| id));
+                if matches!(step, Step::Tell) {
+                    let past = sent(&writer.since(known));
+                    follower.follow(&past).expect("followed");
+                    known = past.known();
+                }
+            }
+            follower.follow(&sent(&writer.since(known))).expect("followed");
+            prop_assert_eq!(state(&writer), state(&follower));
+            for id in ids {
+                if let Some(replayed) = tail(&follower, id) {
+                    prop_assert_eq!(Some(replayed), tail(&writer, id));
+                }
+            }
+        }
+    }
+
+    /// What was handed over is not written any more, whoever still tries; what the successor tells is.
+    #[test]
+    fn what_was_handed_over_is_sealed() {
+        let (old, new) = (channel(), channel());
+        play(&old, &Step::Observe(1));
+        let past = sent(&old.hand_over());
+        play(&old, &Step::Observe(2));
+        assert_eq!(old.append(Value::from_text("x"), None), None);
+        new.succeed(&past).expect("taken over");
+        assert_eq!(state(&old), state(&new));
+        play(&new, &Step::Observe(3));
+        old.follow(&sent(&new.since(past.known())))
+            .expect("followed");
+        assert_eq!(state(&old), state(&new));
+    }
+
+    /// Who has read something meanwhile goes on with it, under the next id.
+    #[test]
+    fn an_own_reading_comes_after_what_was_taken_over() {
+        let (old, new) = (channel(), channel());
+        play(&old, &Step::Observe(1));
+        let (first, ..) = state(&old);
+        let (id, _) = first.expect("a value");
+        play(&new, &Step::Observe(2));
+        new.succeed(&old.hand_over()).expect("taken over");
+        let next = EventId {
+            seq: id.seq + 1,
+            ..id
+        };
+        assert_eq!(tail(&new, id), Some(vec![(next, r#"{"n":2}"#.to_owned())]));
+    }
+}

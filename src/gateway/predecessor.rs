@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedWriteHalf;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tracing::{info, warn};
 
 use super::sockets::Sockets;
@@ -134,7 +134,8 @@ fn key(streams: &Streams, continuity: Option<u64>, params: Params) -> Option<Cha
 /// Tells the process before what happens in channels that it has readers of, for as long as it is there.
 fn tell(wire: UnixStream, followed: Vec<Followed>) {
     let (mut gone, wire) = wire.into_split();
-    let (news, coming) = unbounded_channel();
+    // A process that takes nothing is told later, and then at once.
+    let (news, coming) = channel(16);
     let mut tasks = tokio::task::JoinSet::new();
     for channel in followed {
         tasks.spawn(watch(channel, news.clone()));
@@ -147,7 +148,7 @@ fn tell(wire: UnixStream, followed: Vec<Followed>) {
     });
 }
 
-async fn watch(channel: Followed, news: UnboundedSender<Up>) {
+async fn watch(channel: Followed, news: Sender<Up>) {
     let Followed {
         place,
         subscription,
@@ -159,13 +160,13 @@ async fn watch(channel: Followed, news: UnboundedSender<Up>) {
         version.mark_unchanged();
         let past = channel.since(known);
         known = past.known();
-        if news.send(Up::News(place, past)).is_err() || version.changed().await.is_err() {
+        if news.send(Up::News(place, past)).await.is_err() || version.changed().await.is_err() {
             return;
         }
     }
 }
 
-async fn write(mut wire: OwnedWriteHalf, mut coming: UnboundedReceiver<Up>) {
+async fn write(mut wire: OwnedWriteHalf, mut coming: Receiver<Up>) {
     while let Some(news) = coming.recv().await {
         if wire::send(&mut wire, &news).await.is_err() {
             return;

@@ -294,3 +294,79 @@ fn program(name: &Path) -> PathBuf {
     let same = |path: &PathBuf| path.canonicalize().ok() == current.canonicalize().ok();
     found.filter(same).unwrap_or(current)
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use super::*;
+    use crate::config;
+
+    /// A program that says what a successor says when it can serve, and then ends.
+    fn dying(takes: u64) -> Launch {
+        let ready = format!(r#"{{"Ready":[{takes}]}}"#);
+        let length = ready.len();
+        Launch {
+            program: "/bin/sh".into(),
+            arguments: vec![
+                "-c".into(),
+                format!("printf '\\{length:03o}\\0\\0\\0{ready}' >&0; exit 3").into(),
+            ],
+        }
+    }
+
+    async fn ask(gateway: &Gateway, request: &str) -> String {
+        let mut tcp = TcpStream::connect(gateway.addresses()[0])
+            .await
+            .expect("connects");
+        let request = format!("{request}host: a\r\nconnection: close\r\n\r\n");
+        tcp.write_all(request.as_bytes()).await.expect("sent");
+        let mut answer = String::new();
+        tcp.read_to_string(&mut answer).await.expect("answered");
+        answer
+    }
+
+    /// CONTRACT §6: a successor that dies when everything is at its door changes nothing but that streams begin anew; what they
+    /// had stays.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn this_process_goes_on_when_its_successor_dies_at_the_last_moment() {
+        let file = "listeners: [{address: \"127.0.0.1:0\"}]\nstreams: [{path: /a, publish: {path: /publish/a}}]\n";
+        let config = config::parse("test.yaml", file, &|_| None).expect("good");
+        let mut gateway = Gateway::start(config).expect("starts");
+        let accepted = ask(
+            &gateway,
+            "POST /publish/a HTTP/1.1\r\ncontent-length: 0\r\n",
+        )
+        .await;
+        assert!(accepted.starts_with("HTTP/1.1 202"), "{accepted}");
+        let value = ask(
+            &gateway,
+            "GET /a HTTP/1.1\r\naccept: text/event-stream;q=0.1, */*\r\n",
+        )
+        .await;
+        let takes = gateway
+            .streams
+            .iter()
+            .find_map(|standing| *standing.stream.continuity)
+            .expect("takes");
+
+        let successor = gateway.start_successor(&dying(takes)).await.expect("ready");
+        let error = gateway.hand_over(successor).await.expect_err("it died");
+        assert!(error.to_string().contains("exit status: 3"), "{error}");
+        let status = |answer: &str| answer.lines().next().map(str::to_owned);
+        let again = ask(
+            &gateway,
+            "GET /a HTTP/1.1\r\naccept: text/event-stream;q=0.1, */*\r\n",
+        )
+        .await;
+        assert_eq!(status(&again), Some("HTTP/1.1 200 OK".into()), "{again}");
+        assert_eq!(status(&again), status(&value));
+        let accepted = ask(
+            &gateway,
+            "POST /publish/a HTTP/1.1\r\ncontent-length: 0\r\n",
+        )
+        .await;
+        assert!(accepted.starts_with("HTTP/1.1 202"), "{accepted}");
+    }
+}
