@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 
@@ -144,9 +145,9 @@ impl Hub {
         Ok(result)
     }
 
-    /// Drops the channel if nobody reads it. Returns whether it is gone from the hub; decided under the lock that
-    /// [`Hub::subscribe`] holds, so nobody can come in between.
-    pub fn remove_unread(&self, channel: &Arc<Channel>) -> bool {
+    /// Drops the channel if nobody has read it for `age`, and nothing in it is worth keeping. Returns whether it is gone from
+    /// the hub; decided under the lock that [`Hub::subscribe`] holds, so nobody can come in between.
+    pub fn remove_unread(&self, channel: &Arc<Channel>, age: Duration) -> bool {
         let key = channel.key();
         let Some(stream) = self.stream(key.stream) else {
             return true;
@@ -157,7 +158,7 @@ impl Hub {
         };
         match channels.get(key) {
             Some(known) if Arc::ptr_eq(known, channel) => {
-                let unread = channel.readers() == 0;
+                let unread = !channel.wanted(age) && !channel.retains();
                 if unread {
                     channels.remove(key);
                 }

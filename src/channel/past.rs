@@ -331,10 +331,7 @@ mod tests {
     }
 
     fn channel() -> Arc<Channel> {
-        let key = ChannelKey {
-            stream: StreamId::new(),
-            params: Params::default(),
-        };
+        let key = ChannelKey::shared(StreamId::new(), Params::default());
         Arc::new(Channel::new(key, Spec::plain("/test")))
     }
 

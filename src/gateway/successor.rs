@@ -309,9 +309,13 @@ mod tests {
         let length = ready.len();
         Launch {
             program: "/bin/sh".into(),
+            // It reads the addresses, and something of what comes after that.
             arguments: vec![
                 "-c".into(),
-                format!("printf '\\{length:03o}\\0\\0\\0{ready}' >&0; exit 3").into(),
+                format!(
+                    "printf '\\{length:03o}\\0\\0\\0{ready}' >&0; head -c 60 >/dev/null; exit 3"
+                )
+                .into(),
             ],
         }
     }
@@ -331,7 +335,7 @@ mod tests {
     /// had stays.
     #[tokio::test(flavor = "multi_thread")]
     async fn this_process_goes_on_when_its_successor_dies_at_the_last_moment() {
-        let file = "listeners: [{address: \"127.0.0.1:0\"}]\nstreams: [{path: /a, publish: {path: /publish/a}}]\n";
+        let file = "listeners: [{address: \"127.0.0.1:0\"}]\nadmin: off\nstreams: [{path: /a, publish: {path: /publish/a}}]\n";
         let config = config::parse("test.yaml", file, &|_| None).expect("good");
         let mut gateway = Gateway::start(config).expect("starts");
         let accepted = ask(

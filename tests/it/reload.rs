@@ -3,11 +3,9 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
 
 use tokio::net::TcpStream;
 use wellspring::gateway::Reloaded;
-use wellspring::sse::parser::Item;
 
 use super::support::client::{Connection, EventSource, get, pair, request};
 use super::support::gateway::TestGateway;
@@ -304,23 +302,4 @@ async fn a_changed_file_reloads_by_itself() {
     process.line("reloaded").await;
     publish(address, "/publish/b", "z").await;
     assert_eq!(get(address, "/three", &[]).await.body, "z");
-}
-
-/// A changed stream's readers come back soon, and not all at once.
-#[tokio::test(flavor = "multi_thread")]
-async fn ended_readers_are_told_when_to_come_back() {
-    let mut test = TestGateway::start(KEPT_ALONE);
-    let mut stream = EventSource::open(test.address, "/kept").await;
-    let config = TestGateway::config(&KEPT_ALONE.replace("/kept,", "/kept, heartbeat: 5s,"));
-    test.gateway.reload(config).expect("applied");
-    let mut retry = None;
-    while let Some(item) = soon("its end", stream.item()).await {
-        if let Item::Retry(ms) = item {
-            retry = Some(Duration::from_millis(ms));
-        }
-    }
-    assert!(
-        retry.is_some_and(|retry| retry <= Duration::from_secs(5)),
-        "{retry:?}"
-    );
 }
