@@ -168,7 +168,7 @@ async fn listeners_come_and_go() {
     let mut stream = EventSource::open(old, "/kept").await;
     let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let new = free.local_addr().expect("bound");
-    let text = format!("listeners: [{{address: \"{new}\"}}]\n{KEPT_ALONE}");
+    let text = format!("listeners: [{{address: \"{new}\"}}]\nadmin: off\n{KEPT_ALONE}");
     let config = wellspring::config::parse("test.yaml", &text, &|_| None).expect("good");
     // The port is taken: the whole reload is refused, and the old door stays open.
     test.gateway.reload(config.clone()).expect_err("taken");
@@ -223,7 +223,7 @@ async fn run(folder: &Path, more: &[&str]) -> (Process, SocketAddr) {
 }
 
 fn with_streams(streams: &str) -> String {
-    format!("listeners: [{{address: \"127.0.0.1:0\"}}]\nstreams:\n{streams}")
+    format!("listeners: [{{address: \"127.0.0.1:0\"}}]\nadmin: off\nstreams:\n{streams}")
 }
 
 /// CONTRACT §2: SIGHUP reloads; an invalid file changes nothing, and every problem is told.
@@ -242,7 +242,7 @@ async fn an_invalid_file_changes_nothing_and_says_why() {
     .expect("written");
     process.signal("-HUP");
     process.line("not reloaded").await;
-    process.line("wellspring.yaml:3:").await;
+    process.line("wellspring.yaml:4:").await;
     publish(address, "/publish/kept", "1").await;
     assert_eq!(stream.event().await.data, "1");
 

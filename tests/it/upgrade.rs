@@ -36,7 +36,7 @@ fn number_after(line: &str, key: &str) -> u32 {
 
 fn file(more: &str) -> String {
     format!(
-        "listeners: [{{address: \"127.0.0.1:0\"}}]\nshutdown: {{drain: 2s}}\n\
+        "listeners: [{{address: \"127.0.0.1:0\"}}]\nadmin: {{address: \"127.0.0.1:0\"}}\nshutdown: {{drain: 2s}}\n\
          streams:\n  - {{path: /numbers, publish: {{path: /publish/numbers}}}}\n{more}"
     )
 }
@@ -174,11 +174,14 @@ async fn ids_of_a_polled_resource_stay_known() {
     assert_eq!((third.name.as_str(), third.data.as_str()), ("message", "3"));
 }
 
-/// What is retained exists nowhere else: it goes over though nobody reads it.
+/// What is retained exists nowhere else: it goes over though nobody reads it. So does the admin listener's port.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retained_message_goes_over() {
     let folder = tempfile::tempdir().expect("a folder");
     let (mut process, address) = run(folder.path(), &file("")).await;
+    let admin = process.line("admin listening").await;
+    let (_, admin) = admin.rsplit_once("address=").expect("an address");
+    let admin: SocketAddr = admin.trim().parse().expect("an address");
     request(
         address,
         "POST",
@@ -189,6 +192,7 @@ async fn a_retained_message_goes_over() {
     .await;
     process.signal("-USR2");
     assert_eq!(process.ended().await, Some(0));
+    assert_eq!(get(admin, "/readyz", &[]).await.head.status, 200);
     assert_eq!(
         get(address, "/numbers", &["accept: application/json"])
             .await
