@@ -27,7 +27,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
-use crate::channel::Hub;
+use crate::channel::{Channel, Hub, StreamId};
 use crate::config::{Config, Secret};
 use crate::edge::accept::Failures;
 use crate::fanout::Fanout;
@@ -62,8 +62,17 @@ pub struct Admin {
 pub struct Running {
     /// What the file says.
     pub config: Arc<Config>,
+    /// Of its streams, in the order of the file.
+    pub ids: Vec<StreamId>,
     /// Whose channels are those of the file's streams.
     pub hub: Arc<Hub>,
+}
+
+impl Running {
+    /// The channels of the stream with this index in the file.
+    fn channels(&self, index: usize) -> Vec<Arc<Channel>> {
+        self.hub.channels(self.ids[index])
+    }
 }
 
 impl Admin {

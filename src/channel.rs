@@ -11,6 +11,7 @@ pub mod event;
 pub mod hub;
 pub mod log;
 mod owed;
+pub mod past;
 mod state;
 mod subscription;
 
@@ -28,7 +29,7 @@ use crate::sse::EventName;
 use crate::value::{Significance, Value};
 
 pub use event::{Epoch, Event, EventId, Form, Notice, Shape};
-pub use hub::{ChannelKey, Hub};
+pub use hub::{ChannelKey, Hub, StreamId};
 pub use log::History;
 pub use subscription::{Cursor, Delivery, DeliveryCount, Subscription, Tally};
 
@@ -255,33 +256,33 @@ impl Channel {
     /// The source gave a value. Returns whether that was an event.
     pub fn observe(&self, value: Value) -> bool {
         let now = Instant::now();
-        let changed = self.state.lock().observe(value, now, &self.spec);
+        let changed = self.write(|state| state.observe(value, now, &self.spec));
         self.tell();
-        changed
+        changed.unwrap_or(false)
     }
 
     /// The source said that nothing changed.
     pub fn confirm(&self) {
-        if self.state.lock().reconfirm(Instant::now(), &self.spec) {
+        let news = self.write(|state| state.reconfirm(Instant::now(), &self.spec));
+        if news == Some(true) {
             self.tell();
         }
     }
 
     /// The source said that the resource does not exist. Returns whether that was new.
     pub fn vanish(&self) -> bool {
-        let new = self.state.lock().vanish(Instant::now(), &self.spec);
+        let new = self.write(|state| state.vanish(Instant::now(), &self.spec));
         self.tell();
-        new
+        new.unwrap_or(false)
     }
 
-    /// A message, which is an event whatever its value. Returns its id.
-    pub fn append(&self, value: Value, name: Option<EventName>) -> EventId {
+    /// A message, which is an event whatever its value. Returns its id; `None`: nothing is written here any more.
+    pub fn append(&self, value: Value, name: Option<EventName>) -> Option<EventId> {
         let now = Instant::now();
-        let id = {
-            let mut state = self.state.lock();
+        let id = self.write(|state| {
             state.confirm(now, &self.spec);
             state.change(value, name, now)
-        };
+        });
         self.tell();
         id
     }
@@ -289,7 +290,7 @@ impl Channel {
     /// The source does not confirm the value any more. Tells readers once, until it is confirmed again.
     pub fn stale(&self, cause: &'static str) {
         let refused = self.refuses(cause);
-        self.state.lock().fail(cause, refused, &self.spec);
+        self.write(|state| state.fail(cause, refused, &self.spec));
         self.tell();
     }
 
@@ -325,11 +326,18 @@ impl Channel {
 
     /// Messages may have been lost: ids from before are unknown from now on. What there is stays.
     pub fn break_history(&self) {
-        self.state.lock().log.restart();
+        self.write(|state| state.log.restart());
+    }
+
+    /// Changes what is known, unless nothing is written any more.
+    fn write<T>(&self, change: impl FnOnce(&mut State) -> T) -> Option<T> {
+        let mut state = self.state.lock();
+        (!state.sealed).then(|| change(&mut state))
     }
 
     /// Nobody will write any more: its readers are told, and end.
     pub fn retire(&self) {
+        self.state.lock().sealed = true;
         self.retired.store(true, Ordering::Release);
         self.tell();
     }

@@ -66,6 +66,9 @@ enum Command {
         /// The configuration; default: wellspring.yaml, then /etc/wellspring/wellspring.yaml
         #[arg(long, env = "WELLSPRING_CONFIG")]
         config: Option<PathBuf>,
+        /// Reload when the file, or one that it names, says something else; SIGHUP reloads without this
+        #[arg(long)]
+        watch: bool,
     },
     /// Read, resolve and validate files without binding or connecting; prints every problem at once
     Check {
@@ -114,7 +117,7 @@ pub fn main() -> ExitCode {
     // The one provider in the tree; installing it twice is the only way to fail, and harmless.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let code = match cli.command {
-        Command::Run { config } => run::run(config),
+        Command::Run { config, watch } => run::run(config, watch),
         Command::Check { files } => check::check(&files),
         Command::Schema => print(&config::schema::json()),
         Command::Health { config } => health::health(config),

@@ -10,6 +10,7 @@ mod auth;
 mod check;
 mod client_address;
 pub mod field;
+mod files;
 mod keys;
 mod listener;
 pub mod problem;
@@ -20,6 +21,7 @@ mod yaml;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +34,7 @@ pub use admin::Admin;
 pub use auth::{ApiKeys, Auth, AuthMethod, Hashed, Jwt, JwtKeys};
 pub use client_address::ClientAddress;
 pub use field::{CorsOrigin, HostPattern, PathTemplate, Pattern, Rate, Secret};
+pub use files::Files;
 pub use listener::{Listener, PemFile, PemKey, ServerCertificate, ServerTls, TlsVersion};
 pub use problem::{Problem, Problems};
 pub use shown::Shown;
@@ -43,7 +46,14 @@ use crate::value::{DataTemplate, Selector};
 
 /// Reads, resolves and checks the file at `path`. `${NAME}` comes from the process environment.
 pub fn load(path: &Path) -> Result<Config, Problems> {
-    check::load(path, &|name| std::env::var(name).ok())
+    load_with_files(path).0
+}
+
+/// As [`load`]; with the files that were read, of a file that is refused too.
+pub fn load_with_files(path: &Path) -> (Result<Config, Problems>, Files) {
+    let mut files = Files::default();
+    let config = check::load(path, &|name| std::env::var(name).ok(), &mut files);
+    (config, files)
 }
 
 /// Checks `text` as if it were the file named `file`; `env` answers `${NAME}`.
@@ -52,11 +62,11 @@ pub fn parse(
     text: &str,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Config, Problems> {
-    check::parse(file, text, env)
+    check::parse(file, text, env, &mut Files::default())
 }
 
 /// The whole file.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// At least one.
     pub listeners: Vec<Listener>,
@@ -72,6 +82,8 @@ pub struct Config {
     pub streams: Vec<Arc<Stream>>,
     /// Longest prefix first.
     pub routes: Vec<Route>,
+    /// Cross-origin policy of streams without their own.
+    pub cors: Cors,
     /// Process-wide limits.
     pub limits: Limits,
     /// What SIGTERM does.
@@ -81,7 +93,7 @@ pub struct Config {
 }
 
 /// A legacy HTTP API.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Upstream {
     /// The key in the file.
     pub name: String,
@@ -104,7 +116,7 @@ pub struct Upstream {
 }
 
 /// Deadlines of one poll.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Timeouts {
     /// TCP and TLS.
     pub connect: Duration,
@@ -115,7 +127,7 @@ pub struct Timeouts {
 }
 
 /// How an upstream is verified, and how we show who we are. Files are read at load.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct UpstreamTls {
     /// PEM: trusted instead of the system's authorities.
     pub ca: Option<Vec<u8>>,
@@ -126,7 +138,7 @@ pub struct UpstreamTls {
 }
 
 /// A client certificate with its key, both PEM.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TlsIdentity {
     /// The chain, leaf first.
     pub certificate: Vec<u8>,
@@ -135,7 +147,7 @@ pub struct TlsIdentity {
 }
 
 /// A Redis server.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RedisServer {
     /// The key in the file.
     pub name: String,
@@ -143,11 +155,16 @@ pub struct RedisServer {
     pub url: Secret,
 }
 
-/// One stream: a path, what feeds it, and how.
-#[derive(Clone, Debug)]
+/// One stream: a path, what feeds it, and how. Two are equal when their definitions say the same, with everything that
+/// they name: what is inherited from the whole file, such as its `cors`, is no part of that.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Stream {
     /// Literal segments and parameters with their patterns.
     pub path: PathTemplate,
+    /// Equal for equal definitions, in another process too, which then can go on with its events; `None` where none can:
+    /// what is only listened to has no current value, and nobody knows what a gap held; what is read with clients' own
+    /// credentials cannot be read without them.
+    pub continuity: Inherited<Option<u64>>,
     /// What is read.
     pub source: Source,
     /// From poll start to poll start.
@@ -189,7 +206,7 @@ pub struct Stream {
     /// Distinct resources at once.
     pub max_channels: usize,
     /// Cross-origin policy of this path.
-    pub cors: Cors,
+    pub cors: Inherited<Cors>,
     /// What it allows otherwise than the process.
     pub limits: StreamLimits,
     /// Who may use this path.
@@ -208,8 +225,45 @@ impl Stream {
     }
 }
 
-/// What a stream reads.
+/// What a stream may say for itself and else has from the whole file.
 #[derive(Clone, Debug)]
+pub struct Inherited<T> {
+    value: T,
+    own: bool,
+}
+
+impl<T> Inherited<T> {
+    /// What the stream says.
+    pub fn own(value: T) -> Self {
+        Self { value, own: true }
+    }
+
+    /// What the file says for all streams.
+    pub fn from_file(value: T) -> Self {
+        Self { value, own: false }
+    }
+}
+
+impl<T> Deref for Inherited<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+/// As parts of a stream's definition: what is inherited is none, so it may change without ending the stream.
+impl<T: PartialEq> PartialEq for Inherited<T> {
+    fn eq(&self, other: &Self) -> bool {
+        match (self.own, other.own) {
+            (true, true) => self.value == other.value,
+            (own, others) => own == others,
+        }
+    }
+}
+
+/// What a stream reads.
+#[derive(Clone, Debug, PartialEq)]
 pub enum Source {
     /// Polls a REST resource.
     Http(HttpSource),
@@ -222,7 +276,7 @@ pub enum Source {
 }
 
 /// A REST resource. Debug output leaves out what may hold a token.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct HttpSource {
     /// Where.
     pub upstream: Arc<Upstream>,
@@ -265,7 +319,7 @@ pub enum HttpFormat {
 }
 
 /// A Redis key.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RedisKeySource {
     /// Where.
     pub server: Arc<RedisServer>,
@@ -306,7 +360,7 @@ pub enum RedisFormat {
 }
 
 /// A Redis pub/sub channel.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RedisPubSubSource {
     /// Where.
     pub server: Arc<RedisServer>,
@@ -319,7 +373,7 @@ pub struct RedisPubSubSource {
 }
 
 /// What is subscribed to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum PubSubName {
     /// SUBSCRIBE; parameters stand verbatim and hold no separator or glob character.
     Channel(ParamText),
@@ -337,7 +391,7 @@ pub enum Envelope {
 }
 
 /// `POST` to a path.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct PublishSource {
     /// Where to POST; its parameters are the stream's, by the same names.
     pub path: PathTemplate,
@@ -354,7 +408,7 @@ pub struct PublishSource {
 }
 
 /// The interval follows the rate of change, between these.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Adaptive {
     /// While values change.
     pub min: Duration,
@@ -372,7 +426,7 @@ pub enum Start {
 }
 
 /// Cross-origin policy (EDGE §4).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Cors {
     /// Empty: no cross-origin access.
     pub origins: Vec<CorsOrigin>,
@@ -387,7 +441,7 @@ pub struct Cors {
 }
 
 /// Pass-through.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Route {
     /// Begins with `/`.
     pub prefix: String,
@@ -398,7 +452,7 @@ pub struct Route {
 }
 
 /// Limits of the whole process.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Limits {
     /// Requests of one client address; as many may come at once.
     pub requests: Option<Rate>,
@@ -445,7 +499,7 @@ pub enum Overload {
 }
 
 /// What SIGTERM does (EDGE L14).
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Shutdown {
     /// Window over which streams end.
     pub drain: Duration,

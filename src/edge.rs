@@ -46,7 +46,7 @@ use pingora::{Error, ErrorType};
 use tokio::sync::watch;
 use tracing::{debug, error};
 
-use crate::channel::{ChannelKey, EventId, Hub};
+use crate::channel::{ChannelKey, EventId, Hub, StreamId};
 use crate::config::{self, Config, Overload};
 use crate::fanout::Fanout;
 use crate::metrics::{Metrics, StreamMetrics, UpstreamMetrics};
@@ -82,15 +82,18 @@ pub enum PublishError {
     /// The server that shares messages cannot be reached.
     #[error("the message could not be shared")]
     Unreachable,
+    /// The configuration has changed since the message began to come in.
+    #[error("the stream is gone")]
+    Retired,
 }
 
 /// What the edge knows.
 pub struct Edge {
-    live: ArcSwap<Live>,
+    live: Arc<ArcSwap<Live>>,
     hub: Arc<Hub>,
     fanout: Arc<Fanout>,
-    publish: Box<dyn Publish>,
-    gate: Gate,
+    publish: Arc<dyn Publish>,
+    gate: Arc<Gate>,
     metrics: Arc<Metrics>,
     stop: watch::Receiver<bool>,
     lines: Arc<Lines>,
@@ -100,6 +103,8 @@ pub struct Edge {
 #[derive(Debug)]
 struct Live {
     config: Arc<Config>,
+    /// Of the streams, in the order of the file.
+    ids: Vec<StreamId>,
     router: Router,
     upstreams: BTreeMap<String, PassThrough>,
     limits: Limits,
@@ -146,18 +151,27 @@ impl Context {
 }
 
 impl Edge {
-    /// An edge over running parts. When `stop` turns true, or its sender is gone, nobody is held any longer.
+    /// An edge over running parts, and what switches it to another reading of the file. `ids` are those of the streams, in
+    /// the order of the file. When `stop` turns true, or its sender is gone, nobody is held any longer.
     pub fn new(
         config: Arc<Config>,
+        ids: Vec<StreamId>,
         hub: Arc<Hub>,
         fanout: Arc<Fanout>,
-        publish: Box<dyn Publish>,
+        publish: Arc<dyn Publish>,
         metrics: Arc<Metrics>,
         stop: watch::Receiver<bool>,
-    ) -> Self {
-        let gate = Gate::new();
-        Self {
-            live: ArcSwap::from_pointee(Live::new(config, &gate, &metrics, None)),
+    ) -> (Self, Switch) {
+        let gate = Arc::new(Gate::new());
+        let live = Live::new(config, ids, (&gate, &metrics), None);
+        let live = Arc::new(ArcSwap::from_pointee(live));
+        let switch = Switch {
+            live: live.clone(),
+            gate: gate.clone(),
+            metrics: metrics.clone(),
+        };
+        let edge = Self {
+            live,
             hub,
             fanout,
             publish,
@@ -165,7 +179,8 @@ impl Edge {
             metrics,
             stop,
             lines: Lines::new(Patience::default()),
-        }
+        };
+        (edge, switch)
     }
 
     /// Answers, or says that the connection was handed over or which upstream answers.
@@ -244,6 +259,7 @@ impl Edge {
         };
         let visit = Visit {
             index,
+            id: live.ids[index],
             stream: &live.config.streams[index],
             limits: &live.limits,
             overload: live.overload(index),
@@ -291,9 +307,35 @@ impl Edge {
     }
 }
 
+/// Switches an edge to another reading of the file, all at once: requests that come from then on keep to it.
+#[derive(Debug)]
+pub struct Switch {
+    live: Arc<ArcSwap<Live>>,
+    gate: Arc<Gate>,
+    metrics: Arc<Metrics>,
+}
+
+impl Switch {
+    /// `ids` are those of the streams, in the order of the file.
+    pub fn to(&self, config: Arc<Config>, ids: Vec<StreamId>) {
+        let live = Live::new(
+            config,
+            ids,
+            (&self.gate, &self.metrics),
+            Some(&self.live.load()),
+        );
+        self.live.store(Arc::new(live));
+    }
+}
+
 impl Live {
-    /// `before`: what the file said until now, whose limits go on where they did not change.
-    fn new(config: Arc<Config>, gate: &Gate, metrics: &Metrics, before: Option<&Self>) -> Self {
+    /// `before`: what the file said until now, whose limits and upstreams go on where they did not change.
+    fn new(
+        config: Arc<Config>,
+        ids: Vec<StreamId>,
+        (gate, metrics): (&Gate, &Metrics),
+        before: Option<&Self>,
+    ) -> Self {
         let guards = |stream: &Arc<config::Stream>| Guards {
             read: gate.guard(&stream.auth),
             publish: match &stream.source {
@@ -314,7 +356,12 @@ impl Live {
                 .collect(),
         };
         let pass_through = |(name, upstream): (&String, &Arc<_>)| {
-            (name.clone(), PassThrough::new(Arc::clone(upstream)))
+            let known = before.and_then(|before| {
+                let same = before.config.upstreams.get(name) == Some(upstream);
+                before.upstreams.get(name).filter(|_| same).cloned()
+            });
+            let pass = known.unwrap_or_else(|| PassThrough::new(Arc::clone(upstream)));
+            (name.clone(), pass)
         };
         Self {
             router: Router::new(&config),
@@ -322,6 +369,7 @@ impl Live {
             limits: Limits::new(&config, before.map(|before| &before.limits)),
             guards: config.streams.iter().map(guards).collect(),
             counts,
+            ids,
             config,
         }
     }

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
+use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
 use crate::channel::{Cursor, Form, Subscription};
@@ -80,7 +81,7 @@ pub struct Fanout {
     open: Arc<watch::Sender<usize>>,
     /// For streams that no shard has.
     drain: watch::Sender<Option<Drain>>,
-    limits: Limits,
+    limits: Mutex<Limits>,
 }
 
 /// How all streams are ended.
@@ -102,13 +103,21 @@ impl Fanout {
             next: AtomicUsize::new(0),
             open: Arc::new(watch::Sender::new(0)),
             drain: watch::Sender::new(None),
-            limits,
+            limits: Mutex::new(limits),
         })
     }
 
     /// How slow readers are bounded.
     pub fn limits(&self) -> Limits {
-        self.limits
+        *self.limits.lock()
+    }
+
+    /// Bounds slow readers in another way from now on.
+    pub fn change(&self, limits: Limits) {
+        *self.limits.lock() = limits;
+        for shard in &self.shards {
+            shard.send(Command::Limits(limits));
+        }
     }
 
     /// Takes a stream over. One over HTTP/2 must come from within a runtime.
@@ -118,7 +127,7 @@ impl Fanout {
             Carrier::Plain(tcp) => (tcp, None),
             Carrier::Tls(tcp, tls) => (tcp, Some(tls)),
             Carrier::Http2(body) => {
-                return http2::adopt(body, arrival, self.limits, self.drain.subscribe());
+                return http2::adopt(body, arrival, self.limits(), self.drain.subscribe());
             }
         };
         let index = self.next.fetch_add(1, Ordering::Relaxed) % self.shards.len();

@@ -28,6 +28,8 @@
 //! - A patch is only given to a reader that has the value before it.
 //! - Whatever a source does, its last good value stays, and streams stay open.
 //! - No byte of a source or a client becomes a field, a header, a path segment or a key by itself.
+//! - A change of the file ends no stream whose definition stays, and a request sees one reading of the file. Event ids outlive
+//!   the process when it hands over to a successor.
 //! - A slow reader costs a pointer into shared bytes and holds nobody up.
 //!
 //! # Where this is unlike what you may expect

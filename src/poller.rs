@@ -295,7 +295,7 @@ async fn rest(channel: &Arc<Channel>, hub: &Hub, plan: &Plan) -> bool {
         tokio::select! {
             () = channel.woken() => return true,
             () = sleep(plan.keep) => {
-                if hub.remove_unread(channel) {
+                if hub.remove_unread(channel, Duration::ZERO) {
                     return false;
                 }
             }

@@ -51,7 +51,7 @@ fn standstill(running: &Running, now: Instant) -> Option<String> {
     let late = |(index, stream): (usize, &std::sync::Arc<crate::config::Stream>)| {
         let allowed = (stream.every * INTERVALS).clamp(SHORTEST_DELAY, LONGEST_DELAY);
         let overdue = |due: Instant| now.saturating_duration_since(due) > allowed;
-        let channels = running.hub.channels(index);
+        let channels = running.channels(index);
         let late = channels
             .iter()
             .any(|channel| channel.polls().due.is_some_and(overdue));
@@ -65,7 +65,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::channel::{Channel, ChannelKey, Hub, Spec};
+    use crate::channel::{Channel, ChannelKey, Hub, Spec, StreamId};
     use crate::config;
     use crate::params::Params;
 
@@ -75,11 +75,13 @@ mod tests {
         let file = "listeners: [{address: \"127.0.0.1:0\"}]\nadmin: off\nupstreams: {a: {url: \"http://127.0.0.1:1\"}}\nstreams: [{path: /a, http: {upstream: a}, every: 3s}]\n";
         let config = config::parse("test.yaml", file, &|_| None).expect("is good");
         let open = |key: &ChannelKey| Arc::new(Channel::new(key.clone(), Spec::plain("/a")));
-        let hub = Arc::new(Hub::new(vec![(10, Box::new(open))]));
-        let key = ChannelKey::shared(0, Params::default());
+        let (stream, hub) = (StreamId::new(), Arc::<Hub>::default());
+        hub.add(stream, 10, Box::new(open));
+        let key = ChannelKey::shared(stream, Params::default());
         let subscription = hub.subscribe(&key).expect("fits");
         let running = Running {
             config: Arc::new(config),
+            ids: vec![stream],
             hub,
         };
         let now = Instant::now();

@@ -22,9 +22,9 @@ pub(super) fn streams(running: &Running, metrics: &Metrics) -> Value {
             let mut told = of_source(stream);
             told.insert(
                 "warnings".into(),
-                warnings(stream, running.hub.remarked(index)).into(),
+                warnings(stream, running.hub.remarked(running.ids[index])).into(),
             );
-            told.extend(of_counts(&counts, &running.hub.channels(index)));
+            told.extend(of_counts(&counts, &running.channels(index)));
             Value::Object(told)
         })
         .collect()
@@ -49,7 +49,7 @@ pub(super) fn channel(running: &Running, id: &str) -> Option<Value> {
 fn each(running: &Running) -> impl Iterator<Item = (&Arc<Stream>, Arc<Channel>)> {
     let streams = running.config.streams.iter().enumerate();
     streams.flat_map(|(index, stream)| {
-        let channels = running.hub.channels(index);
+        let channels = running.channels(index);
         channels.into_iter().map(move |channel| (stream, channel))
     })
 }

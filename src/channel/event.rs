@@ -23,7 +23,7 @@ pub enum Form {
 
 /// One life of one channel: ids of another never select events of this one (EDGE L10).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Epoch(u64);
+pub struct Epoch(pub(super) u64);
 
 impl Epoch {
     /// A new life.

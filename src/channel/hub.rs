@@ -1,21 +1,50 @@
 //! Stream and parameters to channel, with a cap a stream. Channels are made on first use and dropped when nobody can
 //! resume on them any more.
+//!
+//! Streams come and go with the configuration. Each definition of a stream has an id of its own for as long as it stands,
+//! so that nobody who knows an earlier one reaches a later one's channels.
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use super::{Channel, Subscription};
 use crate::params::{Forwarded, Params};
 
-/// Everything that can change what a source answers (EDGE I1): the stream, by its index in the configuration, its
-/// parameters, and what the client sent in the headers that the stream forwards. Nothing else of who asks reaches a source.
+/// One definition of a stream, as long as it stands in this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct StreamId(u64);
+
+impl StreamId {
+    /// One that no definition had before.
+    pub fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+impl Default for StreamId {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Display for StreamId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Everything that can change what a source answers (EDGE I1): the stream, its parameters, and what the client sent in the
+/// headers that the stream forwards. Nothing else of who asks reaches a source.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ChannelKey {
-    /// Index of the stream.
-    pub stream: usize,
+    /// Which stream.
+    pub stream: StreamId,
     /// In the order of the path.
     pub params: Params,
     /// `None`: the stream forwards nothing, and whoever asks shares the channel.
@@ -24,7 +53,7 @@ pub struct ChannelKey {
 
 impl ChannelKey {
     /// Of a stream that forwards no header.
-    pub fn shared(stream: usize, params: Params) -> Self {
+    pub fn shared(stream: StreamId, params: Params) -> Self {
         Self {
             stream,
             params,
@@ -33,48 +62,65 @@ impl ChannelKey {
     }
 }
 
-/// The stream has as many channels as it may have, and all are in use.
+/// Why a resource cannot be followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("too many distinct resources")]
-pub struct Full;
+pub enum Unavailable {
+    /// The stream has as many channels as it may have, and all are in use.
+    #[error("too many distinct resources")]
+    Full,
+    /// The stream's definition does not stand any more: the configuration has changed.
+    #[error("the stream is gone")]
+    Retired,
+}
 
 /// Makes a channel and starts what feeds it.
 pub type OpenChannel = Box<dyn Fn(&ChannelKey) -> Arc<Channel> + Send + Sync>;
 
 /// All channels.
+#[derive(Default)]
 pub struct Hub {
-    streams: Vec<StreamChannels>,
+    streams: RwLock<HashMap<StreamId, Arc<StreamChannels>>>,
 }
 
 struct StreamChannels {
     max: usize,
     open: OpenChannel,
     remark: OnceLock<&'static str>,
-    channels: Mutex<HashMap<ChannelKey, Arc<Channel>>>,
+    /// `None`: retired.
+    channels: Mutex<Option<HashMap<ChannelKey, Arc<Channel>>>>,
 }
 
 impl Hub {
-    /// A hub of streams, each with its cap and its way to open a channel.
-    pub fn new(streams: Vec<(usize, OpenChannel)>) -> Self {
-        let streams = streams
-            .into_iter()
-            .map(|(max, open)| StreamChannels {
-                max,
-                open,
-                remark: OnceLock::new(),
-                channels: Mutex::default(),
-            })
-            .collect();
-        Self { streams }
+    /// Lets a stream have up to `max` channels, which `open` makes.
+    pub fn add(&self, stream: StreamId, max: usize, open: OpenChannel) {
+        let channels = StreamChannels {
+            max,
+            open,
+            remark: OnceLock::new(),
+            channels: Mutex::new(Some(HashMap::new())),
+        };
+        self.streams.write().insert(stream, Arc::new(channels));
+    }
+
+    /// Takes a stream away: its channels are retired, and nobody gets a new one.
+    pub fn retire(&self, stream: StreamId) {
+        let Some(stream) = self.streams.write().remove(&stream) else {
+            return;
+        };
+        // Taken under the lock that channels are made under: none is missed.
+        let channels = stream.channels.lock().take();
+        for channel in channels.unwrap_or_default().values() {
+            channel.retire();
+        }
     }
 
     /// Subscribes to the channel of `key`, made if there is none.
-    pub fn subscribe(&self, key: &ChannelKey) -> Result<Subscription, Full> {
+    pub fn subscribe(&self, key: &ChannelKey) -> Result<Subscription, Unavailable> {
         self.with_channel(key, Channel::subscribe)
     }
 
     /// Makes the channel of `key` if there is none, without reading it.
-    pub fn open(&self, key: &ChannelKey) -> Result<(), Full> {
+    pub fn open(&self, key: &ChannelKey) -> Result<(), Unavailable> {
         self.with_channel(key, |_| ())
     }
 
@@ -83,14 +129,15 @@ impl Hub {
         &self,
         key: &ChannelKey,
         act: impl FnOnce(&Arc<Channel>) -> T,
-    ) -> Result<T, Full> {
-        let stream = &self.streams[key.stream];
+    ) -> Result<T, Unavailable> {
+        let stream = self.stream(key.stream).ok_or(Unavailable::Retired)?;
         let mut channels = stream.channels.lock();
+        let channels = channels.as_mut().ok_or(Unavailable::Retired)?;
         if let Some(channel) = channels.get(key) {
             return Ok(act(channel));
         }
         if channels.len() >= stream.max {
-            evict_idle(&mut channels).ok_or(Full)?;
+            evict_idle(channels).ok_or(Unavailable::Full)?;
         }
         let channel = (stream.open)(key);
         let result = act(&channel);
@@ -98,14 +145,20 @@ impl Hub {
         Ok(result)
     }
 
-    /// Drops the channel if nobody reads it. Returns whether it is gone from the hub; decided under the lock that
-    /// [`Hub::subscribe`] holds, so nobody can come in between.
-    pub fn remove_unread(&self, channel: &Arc<Channel>) -> bool {
+    /// Drops the channel if nobody has read it for `age`, and nothing in it is worth keeping. Returns whether it is gone from
+    /// the hub; decided under the lock that [`Hub::subscribe`] holds, so nobody can come in between.
+    pub fn remove_unread(&self, channel: &Arc<Channel>, age: Duration) -> bool {
         let key = channel.key();
-        let mut channels = self.streams[key.stream].channels.lock();
+        let Some(stream) = self.stream(key.stream) else {
+            return true;
+        };
+        let mut channels = stream.channels.lock();
+        let Some(channels) = channels.as_mut() else {
+            return true;
+        };
         match channels.get(key) {
             Some(known) if Arc::ptr_eq(known, channel) => {
-                let unread = channel.readers() == 0;
+                let unread = !channel.wanted(age) && !channel.retains();
                 if unread {
                     channels.remove(key);
                 }
@@ -116,42 +169,48 @@ impl Hub {
     }
 
     /// Runs `act` for every channel of a stream.
-    pub fn each(&self, stream: usize, act: impl Fn(&Channel)) {
-        let channels: Vec<_> = self.streams[stream]
-            .channels
-            .lock()
-            .values()
-            .cloned()
-            .collect();
+    pub fn each(&self, stream: StreamId, act: impl Fn(&Channel)) {
+        let channels = self.channels(stream);
         channels.iter().for_each(|channel| act(channel));
     }
 
-    /// The channels of a stream.
-    pub fn channels(&self, stream: usize) -> Vec<Arc<Channel>> {
-        let channels = self.streams[stream].channels.lock();
-        channels.values().cloned().collect()
+    /// The channels that a stream has now.
+    pub fn channels(&self, stream: StreamId) -> Vec<Arc<Channel>> {
+        let Some(stream) = self.stream(stream) else {
+            return Vec::new();
+        };
+        let channels = stream.channels.lock();
+        channels.iter().flat_map(HashMap::values).cloned().collect()
     }
 
     /// Keeps what the first reading of a stream gave an operator to think about. Returns whether it is the first.
-    pub fn remark(&self, stream: usize, remark: &'static str) -> bool {
-        self.streams[stream].remark.set(remark).is_ok()
+    pub fn remark(&self, stream: StreamId, remark: &'static str) -> bool {
+        self.stream(stream)
+            .is_some_and(|stream| stream.remark.set(remark).is_ok())
     }
 
     /// What an operator should know about a stream's source.
-    pub fn remarked(&self, stream: usize) -> Option<&'static str> {
-        self.streams[stream].remark.get().copied()
+    pub fn remarked(&self, stream: StreamId) -> Option<&'static str> {
+        self.stream(stream)?.remark.get().copied()
     }
 
     /// How many channels a stream has.
-    pub fn len(&self, stream: usize) -> usize {
-        self.streams[stream].channels.lock().len()
+    pub fn len(&self, stream: StreamId) -> usize {
+        self.stream(stream)
+            .and_then(|stream| stream.channels.lock().as_ref().map(HashMap::len))
+            .unwrap_or_default()
+    }
+
+    fn stream(&self, stream: StreamId) -> Option<Arc<StreamChannels>> {
+        self.streams.read().get(&stream).cloned()
     }
 }
 
 impl fmt::Debug for Hub {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let counts = (0..self.streams.len()).map(|stream| self.len(stream));
-        f.debug_list().entries(counts).finish()
+        let streams: Vec<_> = self.streams.read().keys().copied().collect();
+        let counts = streams.into_iter().map(|stream| (stream, self.len(stream)));
+        f.debug_map().entries(counts).finish()
     }
 }
 

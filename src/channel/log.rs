@@ -13,7 +13,7 @@ use crate::sse::EventName;
 use crate::value::Value;
 
 /// Bounds of a log.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct History {
     /// Changes of value that a client may have missed.
     pub events: usize,
@@ -135,6 +135,30 @@ impl Log {
             );
             self.newest = Some(Arc::new(again));
         }
+    }
+
+    /// This life.
+    pub(super) fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// All entries, oldest first.
+    pub(super) fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter()
+    }
+
+    /// Whether the next change has this id by itself.
+    pub(super) fn continues_with(&self, (epoch, seq): (Epoch, u64)) -> bool {
+        self.epoch == epoch && self.seq + 1 == seq
+    }
+
+    /// Goes to another life, or to another place of this one, just before this id. Older ids are unknown from then on, as
+    /// something between may be missing.
+    pub(super) fn jump_before(&mut self, (epoch, seq): (Epoch, u64)) {
+        self.epoch = epoch;
+        self.seq = seq.saturating_sub(1);
+        self.entries.clear();
+        (self.changes, self.bytes) = (0, 0);
     }
 
     /// The newest change.

@@ -21,16 +21,18 @@ pub(super) struct State {
     /// The last reading, when its changes against the newest event do not count.
     pub(super) latest: Option<Value>,
     pub(super) confirmed: Option<Confirmed>,
-    started: SystemTime,
+    /// Nothing is written any more: its stream stands no longer, or is another process's from now on.
+    pub(super) sealed: bool,
+    pub(super) started: SystemTime,
     /// The source refuses the credentials that this is read with: nobody who comes with them is given anything.
     refused: bool,
     /// Position of the newest `fresh`.
-    refreshed: Option<u64>,
+    pub(super) refreshed: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Confirmed {
-    wall: SystemTime,
+    pub(super) wall: SystemTime,
     pub(super) at: Instant,
 }
 
@@ -53,6 +55,7 @@ impl State {
             stale: None,
             latest: None,
             confirmed: None,
+            sealed: false,
             started: SystemTime::now(),
             refused: false,
             refreshed: None,
@@ -111,11 +114,9 @@ impl State {
         });
         self.refused = false;
         let settled = std::mem::replace(&mut self.settled, true);
-        let stale = self.stale.take().is_some();
+        let stale = self.stale.is_some();
         if stale {
-            self.refreshed = Some(self.log.end());
-            self.log.push_notice(Notice::fresh());
-            spec.metrics().events.inc(EventKind::Fresh);
+            self.tell_fresh(spec);
         }
         stale || !settled
     }
@@ -141,17 +142,28 @@ impl State {
             let since = self
                 .confirmed
                 .map_or(self.started, |confirmed| confirmed.wall);
-            let notice = Notice::stale(since, cause);
-            self.stale = Some(Stale {
-                cause,
-                at: Instant::now(),
-                position: self.log.end(),
-                notice: notice.clone(),
-                _counted: Held::new(&spec.metrics().stale),
-            });
-            self.log.push_notice(notice);
-            spec.metrics().events.inc(EventKind::Stale);
+            self.tell_stale(cause, since, spec);
         }
+    }
+
+    pub(super) fn tell_stale(&mut self, cause: &'static str, since: SystemTime, spec: &Spec) {
+        let notice = Notice::stale(since, cause);
+        self.stale = Some(Stale {
+            cause,
+            at: Instant::now(),
+            position: self.log.end(),
+            notice: notice.clone(),
+            _counted: Held::new(&spec.metrics().stale),
+        });
+        self.log.push_notice(notice);
+        spec.metrics().events.inc(EventKind::Stale);
+    }
+
+    pub(super) fn tell_fresh(&mut self, spec: &Spec) {
+        self.stale = None;
+        self.refreshed = Some(self.log.end());
+        self.log.push_notice(Notice::fresh());
+        spec.metrics().events.inc(EventKind::Fresh);
     }
 
     // === The readers' side ===

@@ -12,7 +12,7 @@ use crate::sse::parser::{Item, Parser};
 const QUEUE: usize = 600;
 
 fn channel(history: usize, current: bool) -> Arc<Channel> {
-    let key = ChannelKey::shared(0, Params::default());
+    let key = ChannelKey::shared(StreamId::new(), Params::default());
     let spec = Spec {
         history: History {
             events: history,

@@ -12,9 +12,9 @@ use std::sync::Arc;
 
 use serde_json::Map;
 use tokio::net::TcpListener;
-use tracing::error;
+use tracing::{error, warn};
 
-use super::run::{Signals, raise_descriptor_limit};
+use super::run::{Asked, Signals, raise_descriptor_limit};
 use super::{CONFIG, FAILED, OK, UNAVAILABLE, block_on, print};
 use crate::config::{self, Config, Problems};
 use crate::gateway::{Gateway, StartError};
@@ -63,13 +63,16 @@ enum Failure {
 
 /// Serves until SIGTERM or SIGINT.
 async fn serve() -> Result<(), Failure> {
-    let signals = Signals::listen()?;
+    let mut signals = Signals::listen()?;
     let (gateway, address) = match start(PORT).await {
         // Nothing runs yet: ports are bound before anything starts.
         Err(Failure::Start(StartError::Bind { .. })) => start(0).await?,
         started => started?,
     };
     print(&greeting(address));
+    while signals.next().await != Asked::Stop {
+        warn!("the demo stays as it is");
+    }
     signals.stop(gateway).await;
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::Secret;
 
 /// The admin listener (CONTRACT.md §4).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admin {
     /// Port 0 takes a free one.
     pub address: SocketAddr,

@@ -9,11 +9,11 @@ use url::Url;
 use crate::token::{KeySet, Rules};
 
 /// Who is let in: whoever one of these knows. Empty: everybody.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Auth(pub Vec<AuthMethod>);
 
 /// One way to know somebody.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum AuthMethod {
     /// A key in a header.
     ApiKeys(ApiKeys),
@@ -24,7 +24,7 @@ pub enum AuthMethod {
 }
 
 /// Keys that stand in a header.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ApiKeys {
     /// Lowercase.
     pub header: HeaderName,
@@ -49,7 +49,7 @@ impl fmt::Debug for Hashed {
 }
 
 /// Tokens of one issuer.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Jwt {
     /// What a token must say.
     pub rules: Rules,
@@ -62,7 +62,7 @@ pub struct Jwt {
 }
 
 /// Where the keys of tokens are.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum JwtKeys {
     /// In the file, or in a file that it names.
     Known(Arc<KeySet>),

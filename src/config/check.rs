@@ -22,14 +22,13 @@ mod text;
 mod tls;
 mod upstream;
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use names::Named;
 use path::Paths;
 use stream::World;
 
+use super::files::Files;
 use super::keys;
 use super::problem::{Problem, Problems};
 use super::read::{self, Item, Reader};
@@ -40,8 +39,12 @@ use super::{Config, Listener};
 /// Bytes of a configuration; what is longer is no configuration.
 const MAX_FILE: u64 = 16 << 20;
 
-/// Reads the file at `path`, then as [`parse`].
-pub(super) fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Problems> {
+/// Reads the file at `path`, then as [`parse`]. What was read is added to `files`.
+pub(super) fn load(
+    path: &Path,
+    env: &dyn Fn(&str) -> Option<String>,
+    files: &mut Files,
+) -> Result<Config, Problems> {
     let name = path.display().to_string();
     let refused = |line, column, text: &str| {
         let (path, text) = (String::new(), text.to_owned());
@@ -55,7 +58,7 @@ pub(super) fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<
             },
         )
     };
-    let bytes = match bytes(path) {
+    let bytes = match files.read(path, MAX_FILE + 1) {
         Ok(bytes) if bytes.len() as u64 > MAX_FILE => {
             return Err(refused(
                 1,
@@ -71,7 +74,7 @@ pub(super) fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<
         }
     };
     match std::str::from_utf8(&bytes) {
-        Ok(text) => parse(&name, text, env),
+        Ok(text) => parse(&name, text, env, files),
         Err(error) => {
             let before = String::from_utf8_lossy(&bytes[..error.valid_up_to()]).into_owned();
             let line = before.matches('\n').count() + 1;
@@ -89,11 +92,12 @@ pub(super) fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<
     }
 }
 
-/// Reads `text`, which stands in the file named `file`.
+/// Reads `text`, which stands in the file named `file`. Files that it names and that were read are added to `files`.
 pub(super) fn parse(
     file: &str,
     text: &str,
     env: &dyn Fn(&str) -> Option<String>,
+    files: &mut Files,
 ) -> Result<Config, Problems> {
     let (document, problems) = yaml::parse(text);
     let reader = Reader::new(Path::new(file), env, problems);
@@ -104,7 +108,9 @@ pub(super) fn parse(
             ..root(reader.root(document))?
         })
     });
-    match (Problems::new(file, reader.into_problems()), config) {
+    let (problems, read) = reader.into_problems();
+    files.append(read);
+    match (Problems::new(file, problems), config) {
         (None, Some(config)) => Ok(config),
         (Some(problems), _) => Err(problems),
         // Whoever gives nothing has told why; should one have forgotten, the file is refused all the same.
@@ -134,6 +140,7 @@ fn root(item: Item<'_>) -> Option<Config> {
         auth: auth.as_ref(),
         open_publishing: Vec::new(),
         paths: Paths::default(),
+        sources: section.get("upstreams").digest() ^ section.get("redis").digest().rotate_left(1),
     };
     let streams = stream::all(&section.get("streams"), &mut world);
     if let Some(listeners) = &listeners {
@@ -158,6 +165,7 @@ fn root(item: Item<'_>) -> Option<Config> {
         redis: redis.into_map()?,
         streams: streams?,
         routes: routes?,
+        cors: cors?,
         limits: limits?,
         shutdown: shutdown?,
         shown: Shown::default(),
@@ -178,14 +186,6 @@ fn refuse_open_publishing(listeners: &[Listener], open: &[Item<'_>]) {
              or listener addresses such as 127.0.0.1:8080)",
         );
     }
-}
-
-fn bytes(path: &Path) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?
-        .take(MAX_FILE + 1)
-        .read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 /// Reads all of them, so that all problems are told, and gives them if all are there.

@@ -11,13 +11,14 @@ mod substitute;
 mod unit;
 
 use std::cell::RefCell;
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 pub(super) use section::{Section, or};
 
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::files::Files;
 use super::problem::Problem;
 use super::yaml::{self, Entry, Kind, Mark, Node};
 use substitute::Lookup;
@@ -28,6 +29,7 @@ pub(super) struct Reader<'a> {
     /// Where relative paths begin: the folder of the configuration.
     folder: PathBuf,
     problems: RefCell<Vec<Problem>>,
+    files: RefCell<Files>,
 }
 
 /// A value, where it stands, and what it is called.
@@ -72,6 +74,7 @@ impl<'a> Reader<'a> {
             env,
             folder: file.parent().map(Path::to_owned).unwrap_or_default(),
             problems: RefCell::new(problems),
+            files: RefCell::default(),
         }
     }
 
@@ -80,8 +83,9 @@ impl<'a> Reader<'a> {
         self.item(String::new(), node)
     }
 
-    pub(super) fn into_problems(self) -> Vec<Problem> {
-        self.problems.into_inner()
+    /// And the files that were read.
+    pub(super) fn into_problems(self) -> (Vec<Problem>, Files) {
+        (self.problems.into_inner(), self.files.into_inner())
     }
 
     fn problem(&self, mark: Mark, path: &str, text: impl Into<String>) {
@@ -122,11 +126,9 @@ impl<'a> Reader<'a> {
 
     /// At most [`MAX_FILE`] of a file's bytes.
     fn bytes(&self, path: &str) -> Result<Vec<u8>, String> {
-        let mut bytes = Vec::new();
-        let file = File::open(self.folder.join(path)).map_err(|error| why(&error))?;
-        file.take(MAX_FILE + 1)
-            .read_to_end(&mut bytes)
-            .map_err(|error| why(&error))?;
+        let path = self.folder.join(path);
+        let read = self.files.borrow_mut().read(&path, MAX_FILE + 1);
+        let bytes = read.map_err(|error| why(&error))?;
         match bytes.len() as u64 > MAX_FILE {
             true => Err("it is larger than 1MiB".to_owned()),
             false => Ok(bytes),
@@ -227,6 +229,40 @@ impl<'a> Item<'a> {
     /// The path of the file that the text names.
     pub(super) fn file_path(&self) -> Option<PathBuf> {
         Some(self.reader.folder.join(self.text()?))
+    }
+
+    /// Stands for the whole value as it is written, with what came from outside in its place; equal in every process.
+    pub(super) fn digest(&self) -> u64 {
+        let mut out = Vec::new();
+        self.write_digest(&mut out);
+        xxh3_64(&out)
+    }
+
+    fn write_digest(&self, out: &mut Vec<u8>) {
+        let mut push = |kind: u8, text: &str| {
+            out.push(kind);
+            out.extend_from_slice(&(text.len() as u64).to_le_bytes());
+            out.extend_from_slice(text.as_bytes());
+        };
+        match &self.content {
+            Content::Scalar(scalar) => push(b's', &scalar.text),
+            Content::Broken => push(b'b', ""),
+            Content::List(list) => {
+                push(b'[', "");
+                for (index, node) in list.iter().enumerate() {
+                    self.element(index, node).write_digest(out);
+                }
+                out.push(b']');
+            }
+            Content::Map(entries) => {
+                push(b'{', "");
+                for entry in entries.iter() {
+                    out.extend_from_slice(&xxh3_64(entry.key.as_bytes()).to_le_bytes());
+                    self.member(entry).write_digest(out);
+                }
+                out.push(b'}');
+            }
+        }
     }
 
     /// Whether this is a list.

@@ -75,6 +75,8 @@ pub(super) enum Rejection {
     },
     /// The server that shares published messages cannot be reached.
     PublishFailed,
+    /// What was to serve the request went away with a change of the configuration, or to a new process.
+    Reloaded,
     /// The upstream of a passed-through request gave no (good) answer.
     BadGateway,
     /// The upstream of a passed-through request did not answer in time.
@@ -104,9 +106,10 @@ impl Rejection {
             Self::PayloadTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Limited(excess) if excess.is_overload() => StatusCode::SERVICE_UNAVAILABLE,
             Self::Limited(_) => StatusCode::TOO_MANY_REQUESTS,
-            Self::SourceFails { .. } | Self::NotYet { .. } | Self::PublishFailed => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::SourceFails { .. }
+            | Self::NotYet { .. }
+            | Self::PublishFailed
+            | Self::Reloaded => StatusCode::SERVICE_UNAVAILABLE,
             Self::BadGateway => StatusCode::BAD_GATEWAY,
             Self::GatewayTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::Loop => StatusCode::LOOP_DETECTED,
@@ -143,6 +146,7 @@ impl Rejection {
             Self::SourceFails { .. } => Refusal::SourceFails,
             Self::NotYet { .. } => Refusal::NotYet,
             Self::PublishFailed => Refusal::PublishFailed,
+            Self::Reloaded => Refusal::Reloaded,
             Self::BadGateway => Refusal::BadGateway,
             Self::GatewayTimeout => Refusal::GatewayTimeout,
             Self::Internal => Refusal::Internal,
@@ -175,6 +179,7 @@ impl Rejection {
             }
             Self::NotYet { .. } => "The source has not answered yet.".into(),
             Self::PublishFailed => "The message could not be shared; it was not accepted.".into(),
+            Self::Reloaded => "The gateway is being changed; nothing was accepted.".into(),
             Self::BadGateway => "The upstream gave no valid answer.".into(),
             Self::GatewayTimeout => "The upstream did not answer in time.".into(),
             Self::Loop => "The request has come through here too often.".into(),
@@ -205,6 +210,7 @@ impl Rejection {
             Self::SourceFails { retry, .. }
             | Self::NotYet { retry }
             | Self::NoTokenKeys { retry } => Some(*retry),
+            Self::Reloaded => Some(Duration::from_secs(1)),
             _ => None,
         }
     }

@@ -126,6 +126,10 @@ async fn current(
     let mut waited = false;
     loop {
         version.mark_unchanged();
+        // Nothing will happen any more: as when the gateway stops, what there is is the answer.
+        if channel.is_retired() && stopping.is_none() {
+            stopping = Some(began.min(Instant::now()));
+        }
         let deadline = match channel.snapshot() {
             Snapshot::Gone => return Err(Rejection::Gone),
             Snapshot::Failing { cause } => return Err(Rejection::SourceFails { cause, retry }),

@@ -1,6 +1,7 @@
 //! One request for the path of a stream: what it asks for, and who gives it.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use http::Method;
 use http::header::ACCEPT;
@@ -19,13 +20,19 @@ use super::request::{self, Query};
 use super::snapshot::Ask;
 use super::upstream::PassThrough;
 use super::{Edge, PublishError, Served, forward, publish, refuse, snapshot, stream};
-use crate::channel::{ChannelKey, Form};
+use crate::channel::hub::Unavailable;
+use crate::channel::{ChannelKey, Form, StreamId};
 use crate::config::{Overload, Source, Stream};
 use crate::params::Params;
 
+/// When who met a reload is to come back.
+const RELOADED: Duration = Duration::from_secs(1);
+
 /// One request for a stream's path.
 pub(super) struct Visit<'a> {
+    /// Of the stream, in the order of the file.
     pub(super) index: usize,
+    pub(super) id: StreamId,
     pub(super) stream: &'a Stream,
     pub(super) limits: &'a Limits,
     /// How the stream refuses an EventSource.
@@ -95,7 +102,7 @@ impl Edge {
         let forwards = visit.stream.forwards();
         let key = match forward::read(forwards, &session.req_header().headers) {
             Ok(forwarded) => ChannelKey {
-                stream: visit.index,
+                stream: visit.id,
                 params: visit.params.clone(),
                 forwarded,
             },
@@ -115,9 +122,9 @@ impl Edge {
                     Ok(permit) => permit,
                     Err(excess) => return over(session, &visit, excess, accept.as_deref()).await,
                 };
-                let Ok(subscription) = self.hub.subscribe(&key) else {
-                    let excess = Excess::of_channels(visit.stream.max_channels);
-                    return over(session, &visit, excess, accept.as_deref()).await;
+                let subscription = match self.hub.subscribe(&key) {
+                    Ok(subscription) => subscription,
+                    Err(why) => return unavailable(session, &visit, why, accept.as_deref()).await,
                 };
                 let start = (
                     stream::cursor(session, query.last_event_id.as_deref()),
@@ -137,9 +144,9 @@ impl Edge {
                     Ok(permit) => permit,
                     Err(excess) => return over(session, &visit, excess, None).await,
                 };
-                let Ok(subscription) = self.hub.subscribe(&key) else {
-                    let excess = Excess::of_channels(visit.stream.max_channels);
-                    return over(session, &visit, excess, None).await;
+                let subscription = match self.hub.subscribe(&key) {
+                    Ok(subscription) => subscription,
+                    Err(why) => return unavailable(session, &visit, why, None).await,
                 };
                 snapshot::serve(
                     session,
@@ -183,7 +190,7 @@ impl Edge {
                 return refuse(session, &rejection, visit.request_id, &visit.headers).await;
             }
         };
-        let key = ChannelKey::shared(visit.index, visit.params.clone());
+        let key = ChannelKey::shared(visit.id, visit.params.clone());
         match self.publish.publish(key, value).await {
             Ok(id) => publish::accepted(session, id, visit.request_id, &visit.headers).await?,
             Err(error) => {
@@ -192,11 +199,38 @@ impl Edge {
                         Rejection::Limited(Excess::of_channels(visit.stream.max_channels))
                     }
                     PublishError::Unreachable => Rejection::PublishFailed,
+                    PublishError::Retired => Rejection::Reloaded,
                 };
                 return refuse(session, &rejection, visit.request_id, &visit.headers).await;
             }
         }
         Ok(Served::Answered)
+    }
+}
+
+/// The resource cannot be followed: the stream follows too many, or went away with a reload since the request came.
+async fn unavailable(
+    session: &mut Session,
+    visit: &Visit<'_>,
+    why: Unavailable,
+    accept: Option<&str>,
+) -> pingora::Result<Served> {
+    match why {
+        Unavailable::Full => {
+            let excess = Excess::of_channels(visit.stream.max_channels);
+            over(session, visit, excess, accept).await
+        }
+        Unavailable::Retired
+            if visit.overload == Overload::Stream && accept == Some("text/event-stream") =>
+        {
+            let headers = visit.stream_headers();
+            stream::soft_reject(session, &headers, "reload", RELOADED, visit.request_id).await?;
+            Ok(Served::Answered)
+        }
+        Unavailable::Retired => {
+            let gone = Rejection::Reloaded;
+            refuse(session, &gone, visit.request_id, &visit.headers).await
+        }
     }
 }
 

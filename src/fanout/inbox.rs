@@ -9,7 +9,7 @@ use rustls::ServerConnection;
 use tokio::sync::oneshot;
 use tracing::error;
 
-use super::{Arrival, Drain};
+use super::{Arrival, Drain, Limits};
 
 /// Under which a shard's poll reports that there is a note.
 pub(super) const WAKE: Token = Token(usize::MAX);
@@ -27,6 +27,8 @@ pub(super) enum Command {
     Drain(Drain),
     /// Say that the shard still takes its turns.
     Answer(oneshot::Sender<()>),
+    /// Bound slow readers by these.
+    Limits(Limits),
     /// Drop everything and end the thread.
     Stop,
 }

@@ -194,6 +194,12 @@ impl Shard {
                 Command::Drain(drain) => self.drain(drain),
                 // Who asked may have given up.
                 Command::Answer(asked) => drop(asked.send(())),
+                Command::Limits(limits) => {
+                    self.queue = limits.queue;
+                    self.write_stall = ticks(limits.write_stall);
+                    // Answers were asked for by the old bound.
+                    owed = self.owed();
+                }
                 Command::Stop => return Next::Stop,
             }
             if began.elapsed() >= self.adopting {

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::{StartError, http_client, redis_client, spec};
-use crate::channel::{Channel, ChannelKey, Cursor, Form};
+use super::feeds::spec;
+use super::{StartError, http_client, redis_client};
+use crate::channel::{Channel, ChannelKey, Cursor, Form, StreamId};
 use crate::config::field::Match;
 use crate::config::{self, Config, PubSubName, RedisShape, Stream};
 use crate::params::{Escape, Params};
@@ -165,7 +166,7 @@ pub async fn probe(config: &Config, path: &str, tell: &mut dyn FnMut(Step)) -> O
             });
             return Outcome::Answered;
         }
-        _ => with_source(stream, index, &params, tell).await,
+        _ => with_source(stream, &params, tell).await,
     };
     probed.unwrap_or_else(|error| {
         tell(Step::NoClient(error));
@@ -175,11 +176,10 @@ pub async fn probe(config: &Config, path: &str, tell: &mut dyn FnMut(Step)) -> O
 
 async fn with_source(
     stream: &Stream,
-    index: usize,
     params: &Params,
     tell: &mut dyn FnMut(Step),
 ) -> Result<Outcome, StartError> {
-    let client = Client::new(stream, ChannelKey::shared(index, params.clone()));
+    let client = Client::new(stream, ChannelKey::shared(StreamId::new(), params.clone()));
     Ok(match &stream.source {
         config::Source::Http(source) => {
             let http = http_client(&source.upstream, Default::default())?;

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use crate::channel::hub::Full;
-use crate::channel::{Channel, ChannelKey, EventId, Hub};
+use crate::channel::hub::Unavailable;
+use crate::channel::{Channel, ChannelKey, EventId, Hub, StreamId};
 use crate::edge::{self, PublishError};
 use crate::source::publish::{Nonce, Published, SharedFeed, SharedItem, SharedPublish};
 use crate::source::{FeedItem, Message};
@@ -26,27 +26,50 @@ const ROUND_TRIP: Duration = Duration::from_secs(5);
 pub(super) struct Publisher {
     hub: Arc<Hub>,
     /// By stream; a stream that is not in it is not shared.
-    shared: HashMap<usize, (SharedPublish, Arc<Awaited>)>,
+    shared: RwLock<HashMap<StreamId, (SharedPublish, Arc<Awaited>)>>,
 }
 
 /// Messages of our own that have not come back yet.
-pub(super) type Awaited = Mutex<HashMap<Nonce, oneshot::Sender<Result<EventId, Full>>>>;
+pub(super) type Awaited = Mutex<HashMap<Nonce, oneshot::Sender<Result<EventId, Unavailable>>>>;
 
 impl Publisher {
-    pub(super) fn new(
-        hub: Arc<Hub>,
-        shared: HashMap<usize, (SharedPublish, Arc<Awaited>)>,
-    ) -> Self {
-        Self { hub, shared }
+    pub(super) fn new(hub: Arc<Hub>) -> Self {
+        Self {
+            hub,
+            shared: RwLock::default(),
+        }
+    }
+
+    /// Messages for `stream` go by way of Redis from now on. Returns what is told of those that come back.
+    pub(super) fn share(&self, stream: StreamId, sharing: SharedPublish) -> Arc<Awaited> {
+        let awaited = Arc::<Awaited>::default();
+        let shared = (sharing, awaited.clone());
+        self.shared.write().insert(stream, shared);
+        awaited
+    }
+
+    /// The stream stands no longer.
+    pub(super) fn forget(&self, stream: StreamId) {
+        self.shared.write().remove(&stream);
     }
 }
 
 #[async_trait]
 impl edge::Publish for Publisher {
     async fn publish(&self, key: ChannelKey, value: Value) -> Result<EventId, PublishError> {
-        match self.shared.get(&key.stream) {
-            None => append(&self.hub, &key, value, None).map_err(|Full| PublishError::Full),
-            Some((shared, awaited)) => share(shared, awaited, key, value).await,
+        let shared = self.shared.read().get(&key.stream).cloned();
+        match shared {
+            None => Ok(append(&self.hub, &key, value, None)?),
+            Some((shared, awaited)) => share(&shared, &awaited, key, value).await,
+        }
+    }
+}
+
+impl From<Unavailable> for PublishError {
+    fn from(unavailable: Unavailable) -> Self {
+        match unavailable {
+            Unavailable::Full => Self::Full,
+            Unavailable::Retired => Self::Retired,
         }
     }
 }
@@ -72,11 +95,11 @@ async fn share(
         message,
     };
     if let Err(error) = shared.publish(&published).await {
-        warn!(stream = key.stream, cause = %error.cause, "a message could not be shared");
+        warn!(stream = %key.stream, cause = %error.cause, "a message could not be shared");
         return Err(PublishError::Unreachable);
     }
     match timeout(ROUND_TRIP, waiting).await {
-        Ok(Ok(result)) => result.map_err(|Full| PublishError::Full),
+        Ok(Ok(result)) => Ok(result?),
         Ok(Err(_)) | Err(_) => Err(PublishError::Unreachable),
     }
 }
@@ -96,7 +119,7 @@ impl Drop for Forget<'_> {
 /// Listens to what all replicas publish for one stream, ours included, for as long as the process runs.
 pub(super) async fn listen(
     mut feed: SharedFeed,
-    stream: usize,
+    stream: StreamId,
     hub: Arc<Hub>,
     awaited: Arc<Awaited>,
 ) {
@@ -112,8 +135,8 @@ pub(super) async fn listen(
                 let result = append(&hub, &key, message.data, message.event);
                 if result.is_err() {
                     warn!(
-                        stream,
-                        "a shared message was dropped: too many distinct resources"
+                        %stream,
+                        "a shared message was dropped: its resource cannot be followed"
                     );
                 }
                 if let Some(publisher) = awaited.lock().remove(&nonce) {
@@ -123,7 +146,7 @@ pub(super) async fn listen(
             }
             SharedItem::Other(FeedItem::Up) => {
                 if std::mem::take(&mut down) {
-                    info!(stream, "shared messages come in again");
+                    info!(%stream, "shared messages come in again");
                     hub.each(stream, |channel| {
                         // What others published meanwhile is lost: nobody may resume across the gap.
                         channel.break_history();
@@ -134,16 +157,16 @@ pub(super) async fn listen(
             SharedItem::Other(FeedItem::Down(error)) => {
                 if !std::mem::replace(&mut down, true) {
                     let detail = error.detail.escape_debug();
-                    warn!(stream, cause = %error.cause, %detail, "shared messages do not come in");
+                    warn!(%stream, cause = %error.cause, %detail, "shared messages do not come in");
                 }
                 hub.each(stream, |channel| channel.stale(error.cause.as_str()));
             }
             SharedItem::Other(FeedItem::Missed(why)) => {
                 hub.each(stream, Channel::break_history);
-                warn!(stream, why = %why.escape_debug(), "shared messages were lost");
+                warn!(%stream, why = %why.escape_debug(), "shared messages were lost");
             }
             SharedItem::Other(FeedItem::Refused(why)) => {
-                warn!(stream, why = %why.escape_debug(), "a shared message was dropped");
+                warn!(%stream, why = %why.escape_debug(), "a shared message was dropped");
             }
             SharedItem::Other(FeedItem::Message(_)) => {}
         }
@@ -155,6 +178,8 @@ fn append(
     key: &ChannelKey,
     value: Value,
     name: Option<EventName>,
-) -> Result<EventId, Full> {
-    Ok(hub.subscribe(key)?.channel().append(value, name))
+) -> Result<EventId, Unavailable> {
+    let subscription = hub.subscribe(key)?;
+    let id = subscription.channel().append(value, name);
+    id.ok_or(Unavailable::Retired)
 }

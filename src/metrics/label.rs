@@ -124,6 +124,7 @@ closed! {
         SourceFails = "source_fails",
         NotYet = "not_yet",
         PublishFailed = "publish_failed",
+        Reloaded = "reloaded",
         BadGateway = "bad_gateway",
         GatewayTimeout = "gateway_timeout",
         Internal = "internal",

@@ -23,7 +23,7 @@ pub async fn run<F: Feed>(
 ) {
     loop {
         listen(open(), &channel, &select, linger).await;
-        if hub.remove_unread(&channel) {
+        if hub.remove_unread(&channel, Duration::ZERO) {
             return debug!(channel = channel.name(), "channel closed");
         }
         // Somebody came at the last moment.
@@ -100,7 +100,7 @@ pub async fn keep(channel: Arc<Channel>, hub: Arc<Hub>, age: Duration) {
         let changed = channel.demand_changed();
         tokio::pin!(changed);
         changed.as_mut().enable();
-        if !channel.retains() && hub.remove_unread(&channel) {
+        if hub.remove_unread(&channel, age) {
             return;
         }
         changed.await;

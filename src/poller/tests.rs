@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use parking_lot::Mutex;
 
 use super::*;
-use crate::channel::{ChannelKey, Snapshot, Spec};
+use crate::channel::{ChannelKey, Snapshot, Spec, StreamId};
 use crate::params::Params;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -89,6 +89,7 @@ impl Play {
         let stage = Arc::new(Stage::default());
         stage.script.lock().extend(script.iter().copied());
         let acting = stage.clone();
+        let stream = StreamId::new();
         let hub = Arc::new_cyclic(|hub: &std::sync::Weak<Hub>| {
             let hub = hub.clone();
             let open = move |key: &ChannelKey| {
@@ -112,9 +113,11 @@ impl Play {
                 ));
                 channel
             };
-            Hub::new(vec![(10, Box::new(open))])
+            let hub = Hub::default();
+            hub.add(stream, 10, Box::new(open));
+            hub
         });
-        let key = ChannelKey::shared(0, Params::default());
+        let key = ChannelKey::shared(stream, Params::default());
         Self { stage, hub, key }
     }
 

@@ -1,10 +1,13 @@
 //! The keys that may have signed a token: one shared secret, or a published set (RFC 7517).
 
+use std::fmt;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
 use serde::Deserialize;
 use serde_json::Value;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::head::Head;
 use super::provider;
@@ -13,8 +16,25 @@ use super::provider;
 const MIN_MODULUS: usize = 256;
 
 /// Keys, each with the algorithms that it can speak for. Debug output shows none of them.
-#[derive(Clone, Debug)]
-pub struct KeySet(Keys);
+#[derive(Clone)]
+pub struct KeySet {
+    keys: Keys,
+    /// Stands for the text that they were read from.
+    text: u64,
+}
+
+/// Read from the same text.
+impl PartialEq for KeySet {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl fmt::Debug for KeySet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("KeySet").field(&self.keys).finish()
+    }
+}
 
 #[derive(Clone, Debug)]
 enum Keys {
@@ -49,7 +69,10 @@ impl KeySet {
     /// A secret that whoever signs has, too.
     pub fn of_secret(secret: &str) -> Self {
         provider::install();
-        Self(Keys::Secret(DecodingKey::from_secret(secret.as_bytes())))
+        Self {
+            keys: Keys::Secret(DecodingKey::from_secret(secret.as_bytes())),
+            text: xxh3_64(secret.as_bytes()),
+        }
     }
 
     /// Reads a JSON Web Key Set. Keys for encryption, of unknown kinds, and secrets that stand in it (`kty: oct`) are left out.
@@ -67,13 +90,16 @@ impl KeySet {
         let keys: Vec<Key> = set.keys.into_iter().filter_map(Key::read).collect();
         match keys.is_empty() {
             true => Err(NoKey::NoneFits),
-            false => Ok(Self(Keys::Published(keys))),
+            false => Ok(Self {
+                keys: Keys::Published(keys),
+                text: xxh3_64(text),
+            }),
         }
     }
 
     /// The key for a token: by its `kid`, to the letter (EDGE A2), or, if it has none, the only one that there can be.
     pub(super) fn fitting(&self, head: &Head) -> Option<&DecodingKey> {
-        match &self.0 {
+        match &self.keys {
             Keys::Secret(key) => (head.algorithm.family() == AlgorithmFamily::Hmac).then_some(key),
             Keys::Published(keys) => {
                 let fits = |key: &&Key| {

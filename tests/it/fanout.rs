@@ -4,7 +4,9 @@ use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
-use wellspring::channel::{Channel, ChannelKey, Cursor, Form, History, Resume, Shape, Spec};
+use wellspring::channel::{
+    Channel, ChannelKey, Cursor, Form, History, Resume, Shape, Spec, StreamId,
+};
 use wellspring::fanout::{Carrier, Fanout, Limits, NewStream};
 use wellspring::params::Params;
 use wellspring::sse::parser::{Item, Parser};
@@ -121,7 +123,7 @@ async fn a_drain_waits_for_streams_under_way() {
 }
 
 fn channel() -> Channel {
-    let key = ChannelKey::shared(0, Params::default());
+    let key = ChannelKey::shared(StreamId::new(), Params::default());
     let spec = Spec {
         name: "/value".into(),
         shape: Shape::default(),

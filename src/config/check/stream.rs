@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::super::field::{Alphabet, PathTemplate};
 use super::super::read::{Item, Section};
 use super::super::{
-    Adaptive, Auth, Cors, EventName, Form, History, RedisServer, Resume, Source, Start, Stream,
-    StreamLimits, Upstream,
+    Adaptive, Auth, Cors, EventName, Form, History, Inherited, RedisServer, Resume, Source, Start,
+    Stream, StreamLimits, Upstream,
 };
 use super::path::{self, Paths};
 use super::text::Names;
@@ -25,6 +25,8 @@ pub(super) struct World<'w, 'a> {
     /// Publish sources that let everybody in.
     pub(super) open_publishing: Vec<Item<'a>>,
     pub(super) paths: Paths<'a>,
+    /// Stands for what `upstreams` and `redis` say.
+    pub(super) sources: u64,
 }
 
 /// SSE names that the gateway itself sends (CONTRACT.md §3).
@@ -81,8 +83,8 @@ fn read<'a>(section: &Section<'a>, world: &mut World<'_, 'a>) -> Option<Stream> 
     let max_stream_age = section.duration("max_stream_age");
     let max_channels = section.integer("max_channels");
     let cors = match section.given("cors") {
-        Some(item) => cors::read(item),
-        None => world.cors.cloned(),
+        Some(item) => cors::read(item).map(Inherited::own),
+        None => world.cors.cloned().map(Inherited::from_file),
     };
     let limits = match section.given("limits") {
         Some(item) => process::stream_limits(item),
@@ -110,6 +112,7 @@ fn read<'a>(section: &Section<'a>, world: &mut World<'_, 'a>) -> Option<Stream> 
     let source = source?;
     Some(Stream {
         path: path?.for_alphabet(alphabet(&source)),
+        continuity: Inherited::from_file(continuity(section, &source, world.sources)),
         source,
         every: every?,
         adaptive: adaptive?,
@@ -283,6 +286,18 @@ fn history(item: Item<'_>) -> Option<History> {
 fn patience(every: Duration, adaptive: Option<Adaptive>) -> Duration {
     let longest = adaptive.map_or(every, |adaptive| adaptive.max.max(every));
     (longest * 3).max(Duration::from_secs(5))
+}
+
+/// Stands for the definition; of other sources than its own it says too much, which costs a replay and nothing else.
+fn continuity(section: &Section<'_>, source: &Source, sources: u64) -> Option<u64> {
+    match source {
+        Source::RedisPubSub(_) => None,
+        // Who reads it comes with credentials that are in no file.
+        Source::Http(http) if !http.forward_headers.is_empty() => None,
+        Source::Http(_) | Source::RedisKey(_) | Source::Publish(_) => {
+            Some(section.item.digest() ^ sources.rotate_left(1))
+        }
+    }
 }
 
 /// Where the parameters go decides what they can hold.

@@ -12,6 +12,14 @@ use super::super::{
 use super::*;
 use crate::params::{Escape, Params};
 
+fn parse(file: &str, text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Problems> {
+    super::parse(file, text, env, &mut Files::default())
+}
+
+fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Problems> {
+    super::load(path, env, &mut Files::default())
+}
+
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 fn no_env(_: &str) -> Option<String> {

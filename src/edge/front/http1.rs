@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use pingora::protocols::http::ServerSession;
 use tokio::io::AsyncWriteExt;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::debug;
 
 use super::super::access_log;
@@ -26,6 +26,9 @@ const ROOM: usize = 2 * 1024;
 /// How long, and for how many bytes, a refused client is listened to, so that it can read why (RFC 9112 §9.6).
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 256 * 1024;
+
+/// A process that ends waits so long for the first request of a connection: who has just come is not sent away (EDGE L15).
+const ARRIVAL: Duration = Duration::from_millis(500);
 
 /// How an HTTP/2 connection begins (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -72,9 +75,17 @@ async fn next(guest: &Guest, connection: &mut Connection, is_first: bool) -> Nex
         false => KEEPALIVE,
     };
     if connection.held().is_empty() {
+        let stopped = async {
+            guest.stopped().await;
+            if is_first {
+                sleep(ARRIVAL).await;
+            }
+        };
         let filled = tokio::select! {
+            // What is there is served.
+            biased;
             filled = timeout(wait, connection.fill(ROOM)) => filled,
-            () = guest.stopped() => return Next::Over,
+            () = stopped => return Next::Over,
         };
         if !matches!(filled, Ok(Ok(1..))) {
             return Next::Over;

@@ -50,13 +50,14 @@ impl Gateway {
         };
         let fanout = Arc::new(Fanout::start(1, limits).expect("starts"));
         let (stop, stopped) = watch::channel(false);
-        let hub = Arc::new(Hub::new(Vec::new()));
+        let hub = Arc::<Hub>::default();
         let metrics = Arc::new(Metrics::new());
-        let mut edge = Edge::new(
+        let (mut edge, _) = Edge::new(
             config.clone(),
+            Vec::new(),
             hub,
             fanout,
-            Box::new(Nobody),
+            Arc::new(Nobody),
             metrics.clone(),
             stopped.clone(),
         );

@@ -8,7 +8,7 @@ use http::{Request, Response};
 use tokio::io::DuplexStream;
 
 use super::*;
-use crate::channel::{ChannelKey, History, Spec};
+use crate::channel::{ChannelKey, History, Spec, StreamId};
 use crate::fanout::end::told::observer;
 use crate::fanout::{Carrier, End, Fanout, NewStream};
 use crate::params::Params;
@@ -21,7 +21,7 @@ const STALL: Duration = Duration::from_secs(15);
 const BIG: usize = 300_000;
 
 fn channel() -> Arc<Channel> {
-    let key = ChannelKey::shared(0, Params::default());
+    let key = ChannelKey::shared(StreamId::new(), Params::default());
     let spec = Spec {
         history: History {
             bytes: 1 << 30,

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::life::LINGER;
 use super::*;
-use crate::channel::{ChannelKey, Cursor, Delivery, Form, History, Spec};
+use crate::channel::{ChannelKey, Cursor, Delivery, Form, History, Spec, StreamId};
 use crate::fanout::conn::Life;
 use crate::fanout::{Arrival, Carrier, Drain, NewStream, Open, Permit};
 use crate::params::Params;
@@ -27,7 +27,7 @@ const BUFFER: usize = 16 * 1024;
 const BIG: usize = 1_000_000;
 
 fn channel(name: &str) -> Arc<Channel> {
-    let key = ChannelKey::shared(0, Params::default());
+    let key = ChannelKey::shared(StreamId::new(), Params::default());
     let spec = Spec {
         history: History {
             bytes: 1 << 30,

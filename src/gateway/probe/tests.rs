@@ -52,7 +52,7 @@ fn client(kind: &str, more: &str) -> Client {
     );
     Client::new(
         &parse(&yaml).streams[0],
-        ChannelKey::shared(0, Params::default()),
+        ChannelKey::shared(StreamId::new(), Params::default()),
     )
 }
 

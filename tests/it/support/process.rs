@@ -19,6 +19,8 @@ pub struct Process {
     name: String,
     child: Child,
     group: u32,
+    /// Whom signals go to.
+    pid: u32,
     lines: UnboundedReceiver<String>,
     said: Vec<String>,
 }
@@ -50,6 +52,7 @@ impl Process {
             name,
             child,
             group,
+            pid: group,
             lines,
             said: Vec::new(),
         }
@@ -87,6 +90,22 @@ impl Process {
             self.said.push(line);
         }
         std::mem::take(&mut self.said)
+    }
+
+    /// Sends it a signal, such as `-HUP`.
+    pub fn signal(&self, name: &str) {
+        assert!(signal(name, &self.pid.to_string()), "it runs");
+    }
+
+    /// Another process of the group is meant from now on.
+    pub fn becomes(&mut self, pid: u32) {
+        self.pid = pid;
+    }
+
+    /// Waits until it has ended by itself; its exit code.
+    pub async fn ended(&mut self) -> Option<i32> {
+        let status = soon("it ends", self.child.wait()).await;
+        status.expect("it was waited for").code()
     }
 
     /// Asks it to end (SIGTERM), and waits until it has.

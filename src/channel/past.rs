@@ -1,0 +1,448 @@
+//! What a channel tells another process that goes on in its place, or that follows it: its changes with their ids, and how
+//! things stand. Ids stay known across it, and nobody is given an event twice or not at all (EDGE L15).
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use super::event::{Epoch, Event, Notice};
+use super::log::{Entry, Log};
+use super::state::{Confirmed, Stale, State};
+use super::{Channel, Spec};
+use crate::sse::EventName;
+use crate::value::{Malformed, Value};
+
+/// A stretch of a channel's life. Durations are in milliseconds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Past {
+    epoch: u64,
+    /// Of the newest change.
+    seq: u64,
+    /// Oldest first, without gaps; the last one has the newest's sequence.
+    changes: Vec<Change>,
+    gone: bool,
+    /// Cause and Unix time since when.
+    stale: Option<(String, u64)>,
+    settled: bool,
+    /// Since the source last confirmed it.
+    confirmed: Option<u64>,
+    /// Since the last reader left; `None`: somebody reads.
+    unread: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Change {
+    seq: u64,
+    /// What the value is: text, or else JSON.
+    text: bool,
+    data: String,
+    name: Option<String>,
+    /// No patch leads to it from the one before.
+    whole: bool,
+    age: u64,
+}
+
+/// What of a channel's life is known: up to which change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Known {
+    epoch: u64,
+    seq: u64,
+}
+
+impl Past {
+    /// Bytes of the values in it.
+    pub fn bytes(&self) -> usize {
+        self.changes.iter().map(|change| change.data.len()).sum()
+    }
+
+    /// Whether there is nothing that anybody could miss.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    /// Whether somebody reads.
+    pub fn is_read(&self) -> bool {
+        self.unread.is_none()
+    }
+
+    /// What is known with it.
+    pub fn known(&self) -> Known {
+        Known {
+            epoch: self.epoch,
+            seq: self.seq,
+        }
+    }
+
+    /// Only the newest change: the current value.
+    #[must_use]
+    pub fn newest_only(mut self) -> Self {
+        self.changes.drain(..self.changes.len().saturating_sub(1));
+        self
+    }
+}
+
+impl Channel {
+    /// What there is, for who goes on in this process's place. From now on nothing is written here but what
+    /// [`Channel::follow`] brings.
+    pub fn hand_over(&self) -> Past {
+        let mut state = self.state.lock();
+        state.sealed = true;
+        self.past(&state, None)
+    }
+
+    /// What happened after what is `known`, and how things stand; everything that there is when nobody can say.
+    pub fn since(&self, known: Known) -> Past {
+        self.past(&self.state.lock(), Some(known))
+    }
+
+    /// Takes over what another process has written. Its readers are told. An error leaves out what cannot be read.
+    pub fn follow(&self, past: &Past) -> Result<(), Malformed> {
+        let followed = self.state.lock().follow(past, Instant::now(), &self.spec);
+        self.tell();
+        followed
+    }
+
+    /// Goes on where another process has stopped. What was read here meanwhile, before anybody was given it, comes after that.
+    pub fn succeed(&self, past: &Past) -> Result<(), Malformed> {
+        let now = Instant::now();
+        let followed = self.state.lock().succeed(past, now, &self.spec);
+        self.tell();
+        followed
+    }
+
+    /// It was left when it was left in the other process, if nobody reads it here.
+    pub fn backdate(&self, past: &Past) {
+        {
+            let mut readers = self.demand.count.lock();
+            let unread = Duration::from_millis(past.unread.unwrap_or_default());
+            if readers.now == 0 {
+                readers.left = Instant::now().checked_sub(unread);
+            }
+        }
+        self.demand.changed.notify_waiters();
+    }
+
+    fn past(&self, state: &State, known: Option<Known>) -> Past {
+        let readers = self.demand.count.lock();
+        let unread = match readers.now {
+            0 => Some(readers.left.map_or(u64::MAX, |left| ms(left.elapsed()))),
+            _ => None,
+        };
+        let stale = |stale: &Stale| {
+            let since = state.confirmed.map_or(state.started, |at| at.wall);
+            let since = since.duration_since(UNIX_EPOCH).unwrap_or_default();
+            (stale.cause.to_owned(), ms(since))
+        };
+        let (Known { epoch, seq }, events) = state.log.after(known);
+        Past {
+            epoch,
+            seq,
+            changes: events.into_iter().map(|event| Change::of(&event)).collect(),
+            gone: state.gone.is_some(),
+            stale: state.stale.as_ref().map(stale),
+            settled: state.settled && readers.resting.is_none(),
+            confirmed: state.confirmed.map(|confirmed| ms(confirmed.at.elapsed())),
+            unread,
+        }
+    }
+}
+
+impl State {
+    fn follow(&mut self, past: &Past, now: Instant, spec: &Spec) -> Result<(), Malformed> {
+        let mut result = Ok(());
+        for change in &past.changes {
+            let value = match change.value() {
+                Ok(value) => value,
+                Err(error) => {
+                    result = Err(error);
+                    continue;
+                }
+            };
+            self.gone = None;
+            self.latest = None;
+            let at = now.checked_sub(Duration::from_millis(change.age));
+            let name = change
+                .name
+                .as_deref()
+                .and_then(|name| EventName::parse(name).ok());
+            if change.whole {
+                self.log.unchain();
+            }
+            let known = Known {
+                epoch: past.epoch,
+                seq: change.seq,
+            };
+            self.log.follow(known, value, name, at.unwrap_or(now));
+        }
+        if past.gone != self.gone.is_some() {
+            self.gone = past.gone.then(|| self.log.end());
+            if past.gone {
+                self.log.unchain();
+                self.log.push_notice(Notice::gone());
+            }
+        }
+        self.confirmed = past.confirmed.map(|age| {
+            let age = Duration::from_millis(age);
+            Confirmed {
+                wall: SystemTime::now() - age,
+                at: now.checked_sub(age).unwrap_or(now),
+            }
+        });
+        self.settled |= past.settled;
+        self.follow_staleness(past.stale.as_ref(), spec);
+        result
+    }
+
+    fn follow_staleness(&mut self, stale: Option<&(String, u64)>, spec: &Spec) {
+        match (stale, &self.stale) {
+            (Some((cause, since)), None) => {
+                let known = CAUSES.iter().find(|known| *known == cause);
+                let since = UNIX_EPOCH + Duration::from_millis(*since);
+                self.tell_stale(known.copied().unwrap_or(CAUSES[0]), since, spec);
+            }
+            (None, Some(_)) => self.tell_fresh(spec),
+            (Some(_), Some(_)) | (None, None) => {}
+        }
+    }
+
+    fn succeed(&mut self, past: &Past, now: Instant, spec: &Spec) -> Result<(), Malformed> {
+        let own = std::mem::replace(&mut self.log, Log::new(spec.history));
+        // What was said about it stood in the other log; there is no reader who has heard it.
+        (self.gone, self.stale, self.latest, self.refreshed) = (None, None, None, None);
+        let followed = self.follow(past, now, spec);
+        if let Some(newest) = own.newest() {
+            self.observe(newest.value().clone(), now, spec);
+        }
+        followed
+    }
+}
+
+impl Log {
+    /// The changes of this life after what is known, and what is known with them. Without that, or if some of them are gone,
+    /// all that there are.
+    fn after(&self, known: Option<Known>) -> (Known, Vec<std::sync::Arc<Event>>) {
+        let of_this_life = self
+            .changes()
+            .filter(|event| event.id().epoch == self.epoch());
+        let mut events: Vec<_> = of_this_life.cloned().collect();
+        // After a new beginning the newest change stands in no entry.
+        if let Some(newest) = self.newest()
+            && events.last().is_none_or(|last| last.id() != newest.id())
+        {
+            events = vec![newest.clone()];
+        }
+        let Epoch(epoch) = self.epoch();
+        let seq = events.last().map_or(0, |newest| newest.id().seq);
+        if let Some(known) = known
+            && known.epoch == epoch
+        {
+            events.retain(|event| event.id().seq > known.seq);
+        }
+        (Known { epoch, seq }, events)
+    }
+
+    fn changes(&self) -> impl Iterator<Item = &std::sync::Arc<Event>> {
+        self.entries().filter_map(|entry| match entry {
+            Entry::Change(event) => Some(event),
+            Entry::Notice(_) => None,
+        })
+    }
+
+    /// Appends a change under the id that it has in another process.
+    fn follow(&mut self, known: Known, value: Value, name: Option<EventName>, at: Instant) {
+        let next = (Epoch(known.epoch), known.seq);
+        if !self.continues_with(next) {
+            self.unchain();
+            self.jump_before(next);
+        }
+        self.push_change(value, name, at);
+    }
+}
+
+impl Change {
+    fn of(event: &Event) -> Self {
+        Self {
+            seq: event.id().seq,
+            text: event.value().is_text(),
+            data: event.value().encoded().to_owned(),
+            name: event.name().map(ToString::to_string),
+            whole: event.base().is_none(),
+            age: ms(event.at().elapsed()),
+        }
+    }
+
+    fn value(&self) -> Result<Value, Malformed> {
+        match self.text {
+            true => Ok(Value::from_text(self.data.as_str())),
+            false => Value::parse_json(self.data.as_bytes()),
+        }
+    }
+}
+
+/// Cause classes of CONTRACT.md §3.
+const CAUSES: [&str; 9] = [
+    "connect",
+    "timeout",
+    "tls",
+    "status",
+    "too-large",
+    "malformed",
+    "redis",
+    "unauthorized",
+    "rate-limited",
+];
+
+fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::channel::{ChannelKey, EventId, StreamId};
+    use crate::params::Params;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Observe(u8),
+        Append(u8),
+        Vanish,
+        Fail,
+        Confirm,
+        Break,
+        Tell,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            3 => any::<u8>().prop_map(|n| Step::Observe(n % 4)),
+            2 => any::<u8>().prop_map(|n| Step::Append(n % 4)),
+            1 => Just(Step::Vanish),
+            1 => Just(Step::Fail),
+            1 => Just(Step::Confirm),
+            1 => Just(Step::Break),
+            3 => Just(Step::Tell),
+        ];
+        prop::collection::vec(step, 0..40)
+    }
+
+    fn channel() -> Arc<Channel> {
+        let key = ChannelKey::shared(StreamId::new(), Params::default());
+        Arc::new(Channel::new(key, Spec::plain("/test")))
+    }
+
+    fn play(channel: &Channel, step: &Step) {
+        let value = |n: &u8| Value::parse_json(format!(r#"{{"n":{n}}}"#).as_bytes()).expect("JSON");
+        match step {
+            Step::Observe(n) => drop(channel.observe(value(n))),
+            Step::Append(n) => drop(channel.append(value(n), None)),
+            Step::Vanish => drop(channel.vanish()),
+            Step::Fail => channel.stale("tls"),
+            Step::Confirm => channel.confirm(),
+            Step::Break => channel.break_history(),
+            Step::Tell => {}
+        }
+    }
+
+    /// Through the wire and back.
+    fn sent(past: &Past) -> Past {
+        let text = serde_json::to_string(past).expect("written");
+        let back = serde_json::from_str(&text).expect("read");
+        assert_eq!(past, &back);
+        back
+    }
+
+    /// Id and text of the current value, and what is said besides it.
+    fn state(channel: &Channel) -> (Option<(EventId, String)>, bool, Option<&'static str>) {
+        let state = channel.state.lock();
+        let newest = state
+            .log
+            .newest()
+            .map(|event| (event.id(), event.value().encoded().to_owned()));
+        (
+            newest,
+            state.gone.is_some(),
+            state.stale.as_ref().map(|stale| stale.cause),
+        )
+    }
+
+    fn tail(channel: &Channel, id: EventId) -> Option<Vec<(EventId, String)>> {
+        use crate::channel::log::Since;
+        match channel.state.lock().log.since(id) {
+            Since::Current => Some(Vec::new()),
+            Since::Tail(events) => Some(
+                events
+                    .iter()
+                    .map(|event| (event.id(), event.value().encoded().to_owned()))
+                    .collect(),
+            ),
+            Since::Unknown => None,
+        }
+    }
+
+    proptest! {
+        /// EDGE L8, L15: whatever happens and whenever it is told, the follower ends where the writer is; what it replays for
+        /// an id is what the writer replays.
+        #[test]
+        fn a_follower_ends_where_the_writer_is(before in steps(), after in steps()) {
+            let (writer, follower) = (channel(), channel());
+            before.iter().for_each(|step| play(&writer, step));
+            let past = sent(&writer.since(Known { epoch: 0, seq: 0 }));
+            follower.succeed(&past).expect("taken over");
+            let mut known = past.known();
+            let mut ids: Vec<_> = state(&writer).0.into_iter().map(|(id, _)| id).collect();
+            for step in &after {
+                play(&writer, step);
+                ids.extend(state(&writer).0.map(|(id, _)| id));
+                if matches!(step, Step::Tell) {
+                    let past = sent(&writer.since(known));
+                    follower.follow(&past).expect("followed");
+                    known = past.known();
+                }
+            }
+            follower.follow(&sent(&writer.since(known))).expect("followed");
+            prop_assert_eq!(state(&writer), state(&follower));
+            for id in ids {
+                if let Some(replayed) = tail(&follower, id) {
+                    prop_assert_eq!(Some(replayed), tail(&writer, id));
+                }
+            }
+        }
+    }
+
+    /// What was handed over is not written any more, whoever still tries; what the successor tells is.
+    #[test]
+    fn what_was_handed_over_is_sealed() {
+        let (old, new) = (channel(), channel());
+        play(&old, &Step::Observe(1));
+        let past = sent(&old.hand_over());
+        play(&old, &Step::Observe(2));
+        assert_eq!(old.append(Value::from_text("x"), None), None);
+        new.succeed(&past).expect("taken over");
+        assert_eq!(state(&old), state(&new));
+        play(&new, &Step::Observe(3));
+        old.follow(&sent(&new.since(past.known())))
+            .expect("followed");
+        assert_eq!(state(&old), state(&new));
+    }
+
+    /// Who has read something meanwhile goes on with it, under the next id.
+    #[test]
+    fn an_own_reading_comes_after_what_was_taken_over() {
+        let (old, new) = (channel(), channel());
+        play(&old, &Step::Observe(1));
+        let (first, ..) = state(&old);
+        let (id, _) = first.expect("a value");
+        play(&new, &Step::Observe(2));
+        new.succeed(&old.hand_over()).expect("taken over");
+        let next = EventId {
+            seq: id.seq + 1,
+            ..id
+        };
+        assert_eq!(tail(&new, id), Some(vec![(next, r#"{"n":2}"#.to_owned())]));
+    }
+}
