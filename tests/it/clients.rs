@@ -266,7 +266,7 @@ async fn flask_sse_publishes_to_pages_and_programs() {
 }
 
 /// The folder of a scene, served as its README says.
-async fn pages(scene: &str) -> (Process, SocketAddr) {
+pub async fn pages(scene: &str) -> (Process, SocketAddr) {
     let mut command = python();
     command
         .args(["-m", "http.server", "0", "--bind", "127.0.0.1"])
@@ -285,7 +285,7 @@ async fn pages(scene: &str) -> (Process, SocketAddr) {
 }
 
 /// The legacy API; no quote moves by itself.
-async fn quotes() -> (Process, SocketAddr) {
+pub async fn quotes() -> (Process, SocketAddr) {
     let mut command = python();
     command
         .arg(example("rest-quotes").join("api.py"))

@@ -18,8 +18,8 @@ use super::support::{PATIENCE, soon};
 use wellspring::sse::parser::Item;
 
 /// A proxy before the gateway.
-struct Hop {
-    address: SocketAddr,
+pub struct Hop {
+    pub address: SocketAddr,
     _process: Process,
     _folder: TempDir,
 }
@@ -58,7 +58,7 @@ impl Hop {
     }
 
     /// Starts the proxy on a port that was free a moment ago; should another have taken it since, on the next one.
-    async fn start(name: &str, arguments: impl Fn(&Path, SocketAddr) -> Vec<String>) -> Self {
+    pub async fn start(name: &str, arguments: impl Fn(&Path, SocketAddr) -> Vec<String>) -> Self {
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
             let folder = tempfile::tempdir().expect("a folder");

@@ -4,6 +4,7 @@
 #![expect(unreachable_pub, reason = "a binary has no outside")]
 
 mod admin;
+mod attacks;
 mod auth;
 mod carried;
 mod clients;
@@ -22,6 +23,7 @@ mod publish;
 mod redis;
 mod reload;
 mod resume;
+mod scenes;
 mod secrets;
 mod shutdown;
 mod slow;

@@ -75,6 +75,13 @@ impl Process {
         }
     }
 
+    /// The next line, or `None` when the program has ended.
+    pub async fn try_line(&mut self) -> Option<String> {
+        let line = self.lines.recv().await?;
+        self.said.push(line.clone());
+        Some(line)
+    }
+
     /// The next line, whatever it is.
     pub async fn next_line(&mut self) -> String {
         self.line("").await
@@ -142,7 +149,8 @@ impl Drop for Process {
 #[derive(Debug)]
 pub struct Wellspring {
     pub address: SocketAddr,
-    _process: Process,
+    process: Process,
+    _file: Option<tempfile::NamedTempFile>,
 }
 
 impl Wellspring {
@@ -154,19 +162,42 @@ impl Wellspring {
             .current_dir(example(scene))
             .env("PORT", "0")
             .envs(variables.iter().copied());
+        Self::start(&mut command, None).await
+    }
+
+    /// `wellspring run` on this file.
+    pub async fn with(file: &str) -> Self {
+        let config = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(config.path(), file).expect("written");
+        let mut command = program(env!("CARGO_BIN_EXE_wellspring"));
+        command.args(["run", "--config"]).arg(config.path());
+        Self::start(&mut command, Some(config)).await
+    }
+
+    async fn start(command: &mut Command, file: Option<tempfile::NamedTempFile>) -> Self {
         command
             .env_remove("WELLSPRING_CONFIG")
             .env_remove("WELLSPRING_LOG")
             .env("NO_COLOR", "1");
-        let mut process = Process::start(&mut command);
+        let mut process = Process::start(command);
         let line = process.line("address=").await;
         let address = line
             .rsplit_once("address=")
             .and_then(|(_, address)| address.trim().parse().ok());
         Self {
             address: address.expect("an address"),
-            _process: process,
+            process,
+            _file: file,
         }
+    }
+
+    /// Resident memory, in KiB.
+    pub fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.group));
+        let status = status.expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let size = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+        size.expect("a size")
     }
 
     pub fn url(&self, path: &str) -> String {
