@@ -59,8 +59,23 @@ fn every_shipped_file_is_accepted() {
         examples.len(),
         files.len()
     );
+    // What examples let operators bring along.
+    let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let folder = tempfile::tempdir().expect("a folder");
+    let bring = |name: &str, text: String| {
+        let path = folder.path().join(name);
+        fs::write(&path, text).expect("written");
+        path
+    };
+    let certificate = bring("tls.crt", key.cert.pem());
+    let private = bring("tls.key", key.signing_key.serialize_pem());
     for file in files.iter().chain(&examples) {
-        let output = wellspring(&["check", &relative(file)]);
+        let output = command(&["check", &relative(file)])
+            .env("JWT_SECRET", "a secret of more than thirty-two bytes")
+            .env("TLS_CERTIFICATE", &certificate)
+            .env("TLS_KEY", &private)
+            .output()
+            .expect("runs");
         assert_eq!(
             output.status.code(),
             Some(0),

@@ -32,6 +32,7 @@ async fn survives(gateway: &Wellspring, attack: &mut Command) -> String {
     stream.event().await;
     let before = gateway.memory();
     let mut attack = Process::start(attack);
+    let mut probe = tokio::time::interval(Duration::from_millis(50));
     let mut probes = 0;
     let mut last = String::new();
     let output = loop {
@@ -40,7 +41,7 @@ async fn survives(gateway: &Wellspring, attack: &mut Command) -> String {
                 Some(line) => last = line,
                 None => break last,
             },
-            () = tokio::time::sleep(Duration::from_millis(50)) => {
+            _ = probe.tick() => {
                 let began = Instant::now();
                 assert_eq!(get(gateway.address, "/value", &[]).await.head.status, 200);
                 assert!(began.elapsed() < PATIENCE, "an answer took {:?}", began.elapsed());
