@@ -588,6 +588,10 @@ impl ProxyHttp for Edge {
         {
             debug!(%error, "the client left before its answer");
         }
+        if session.response_written().is_some() {
+            // What came of the answer is sent, and that no more comes: without its end the client knows that it broke off.
+            session.shutdown().await;
+        }
         FailToProxy {
             error_code: 0,
             can_reuse_downstream: false,

@@ -7,11 +7,13 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// Bytes that may wait to be written.
 const ROOM: usize = 4 << 20;
+/// How long lines are gathered: whoever logs is to wake nobody each time.
+const GATHER: Duration = Duration::from_millis(5);
 /// How long the end of the process waits for lines to leave.
 const LAST_MOMENT: Duration = Duration::from_secs(1);
 
@@ -69,6 +71,7 @@ impl Shared {
                     self.filled.wait(&mut lines);
                 }
                 lines.writing = true;
+                MutexGuard::unlocked(&mut lines, || std::thread::sleep(GATHER));
                 batch.clear();
                 std::mem::swap(&mut batch, &mut lines.waiting);
                 let dropped = std::mem::take(&mut lines.dropped);

@@ -1,4 +1,4 @@
-//! A client connection as Pingora sees it: plain or encrypted, unbuffered, and given back whole when a stream takes it over.
+//! A client connection as Pingora sees it: plain or encrypted, without lasting buffers, and given back whole when a stream takes it over.
 //!
 //! Of an HTTP/1 connection it shows one request at a time: bytes behind a request are held until that one is answered, so
 //! whatever Pingora makes of a body, it cannot take the begin of the next request for a part of it (EDGE P4).
@@ -8,9 +8,10 @@ use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
@@ -18,6 +19,7 @@ use pingora::protocols::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 use tokio_util::io::poll_read_buf;
 
@@ -27,6 +29,12 @@ use crate::fanout::Carrier;
 /// Bytes that a client may send ahead while its request is served.
 const AHEAD: usize = 8 * 1024;
 
+/// Bytes of an answer that wait to be flushed, so that a head leaves in one write with the begin of its body.
+const GATHERED: usize = 2 * 1024;
+
+/// How long a client may take for the last bytes of a connection.
+const LAST_MOMENT: Duration = Duration::from_secs(5);
+
 /// A connection. Pingora's own kind buffers 64 KiB a connection, which a stream that leaves would drag along.
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -34,6 +42,8 @@ pub(crate) struct Connection {
     digest: Arc<SocketDigest>,
     /// Received and not shown yet.
     held: BytesMut,
+    /// Written and not sent yet; takes no memory between answers.
+    gathered: BytesMut,
     /// What is still to be shown of the request that is being served.
     body: Body,
     /// The request asks for another protocol, and has no answer yet.
@@ -64,6 +74,7 @@ impl Connection {
             io,
             digest: Arc::new(digest),
             held: BytesMut::new(),
+            gathered: BytesMut::new(),
             body: Body::Done,
             upgrade: false,
             meter: None,
@@ -100,6 +111,9 @@ impl Connection {
 
     /// The connection, out of the runtime's hands. Bytes that are held are dropped.
     pub(crate) fn into_carrier(self) -> io::Result<Carrier> {
+        if !self.gathered.is_empty() {
+            return Err(io::Error::other("an answer is under way"));
+        }
         match self.io {
             Io::Plain(tcp) => Ok(Carrier::Plain(tcp.into_std()?)),
             Io::Tls(stream) => {
@@ -129,6 +143,29 @@ impl Connection {
             self.held = BytesMut::new();
         }
         Ok(())
+    }
+
+    /// Sends what was gathered, and as much of `buf` as leaves with it. Returns how much of `buf` that was.
+    fn poll_send(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        while !self.gathered.is_empty() {
+            let both = [io::IoSlice::new(&self.gathered), io::IoSlice::new(buf)];
+            let sent = ready!(Pin::new(&mut self.io).poll_write_vectored(cx, &both))?;
+            if sent == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            let first = sent.min(self.gathered.len());
+            self.gathered.advance(first);
+            if self.gathered.is_empty() {
+                self.gathered = BytesMut::new();
+            }
+            if sent > first {
+                return Poll::Ready(Ok(sent - first));
+            }
+        }
+        match buf {
+            [] => Poll::Ready(Ok(0)),
+            _ => Pin::new(&mut self.io).poll_write(cx, buf),
+        }
     }
 
     /// Another protocol begins with the answer that says so (RFC 9110 §15.2.2; EDGE P7).
@@ -183,7 +220,11 @@ impl AsyncWrite for Connection {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.answer(buf);
-        Pin::new(&mut self.io).poll_write(cx, buf)
+        if self.gathered.len() + buf.len() <= GATHERED {
+            self.gathered.extend_from_slice(buf);
+            return Poll::Ready(Ok(buf.len()));
+        }
+        self.poll_send(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -194,6 +235,10 @@ impl AsyncWrite for Connection {
         if let Some(first) = bufs.first() {
             self.answer(first);
         }
+        // Whoever has several pieces has gathered them.
+        if !self.gathered.is_empty() {
+            ready!(self.poll_send(cx, &[]))?;
+        }
         Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
     }
 
@@ -202,10 +247,12 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_send(cx, &[]))?;
         Pin::new(&mut self.io).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_send(cx, &[]))?;
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
@@ -264,8 +311,8 @@ impl AsyncWrite for Io {
 #[async_trait]
 impl Shutdown for Connection {
     async fn shutdown(&mut self) {
-        // The client may be gone already; there is nobody to tell.
-        let _ = AsyncWriteExt::shutdown(&mut self.io).await;
+        // The client may be gone already, or take nothing any more; there is nobody to tell.
+        let _ = timeout(LAST_MOMENT, AsyncWriteExt::shutdown(self)).await;
     }
 }
 
