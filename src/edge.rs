@@ -14,6 +14,7 @@ mod detach;
 mod forward;
 mod front;
 mod limit;
+mod live;
 mod negotiate;
 mod options;
 mod pass;
@@ -27,7 +28,6 @@ mod stream;
 mod upstream;
 mod visit;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -37,7 +37,6 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::Method;
-use http::header::VARY;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
@@ -47,21 +46,21 @@ use tokio::sync::watch;
 use tracing::{debug, error};
 
 use crate::channel::{ChannelKey, EventId, Hub, StreamId};
-use crate::config::{self, Config, Overload};
+use crate::config::{self, Config};
 use crate::fanout::Fanout;
-use crate::metrics::{Metrics, StreamMetrics, UpstreamMetrics};
+use crate::metrics::{Metrics, UpstreamMetrics};
 use crate::value::Value;
 use access_log::{Record, RequestId};
 use auth::{Gate, Guard, Identity};
 use client_address::ClientAddress;
 use cors::Header;
 pub use front::{Settings, TlsError};
-use limit::Limits;
+use live::Live;
+pub use live::Switch;
 use pass::Passing;
 use peer::Peer;
 use reply::Rejection;
-use route::{Router, Target};
-use upstream::PassThrough;
+use route::Target;
 use upstream::head::{self, MAX_HOPS};
 use upstream::line::{Lines, Patience};
 use visit::Visit;
@@ -97,35 +96,6 @@ pub struct Edge {
     metrics: Arc<Metrics>,
     stop: watch::Receiver<bool>,
     lines: Arc<Lines>,
-}
-
-/// What the file says, as the edge needs it. A request keeps to the one that it began with.
-#[derive(Debug)]
-struct Live {
-    config: Arc<Config>,
-    /// Of the streams, in the order of the file.
-    ids: Vec<StreamId>,
-    router: Router,
-    upstreams: BTreeMap<String, PassThrough>,
-    limits: Limits,
-    /// By the index of the stream.
-    guards: Vec<Guards>,
-    counts: Counts,
-}
-
-/// Who may use the paths of one stream; `None`: everybody.
-#[derive(Debug)]
-struct Guards {
-    read: Option<Guard>,
-    publish: Option<Guard>,
-}
-
-/// Where what is served is counted.
-#[derive(Debug)]
-struct Counts {
-    /// In the order of the file.
-    streams: Vec<Arc<StreamMetrics>>,
-    upstreams: BTreeMap<String, Arc<UpstreamMetrics>>,
 }
 
 /// What one request gathers on its way.
@@ -304,90 +274,6 @@ impl Edge {
         );
         ctx.identity = Some(admitted.await?);
         Ok(())
-    }
-}
-
-/// Switches an edge to another reading of the file, all at once: requests that come from then on keep to it.
-#[derive(Debug)]
-pub struct Switch {
-    live: Arc<ArcSwap<Live>>,
-    gate: Arc<Gate>,
-    metrics: Arc<Metrics>,
-}
-
-impl Switch {
-    /// `ids` are those of the streams, in the order of the file.
-    pub fn to(&self, config: Arc<Config>, ids: Vec<StreamId>) {
-        let live = Live::new(
-            config,
-            ids,
-            (&self.gate, &self.metrics),
-            Some(&self.live.load()),
-        );
-        self.live.store(Arc::new(live));
-    }
-}
-
-impl Live {
-    /// `before`: what the file said until now, whose limits and upstreams go on where they did not change.
-    fn new(
-        config: Arc<Config>,
-        ids: Vec<StreamId>,
-        (gate, metrics): (&Gate, &Metrics),
-        before: Option<&Self>,
-    ) -> Self {
-        let guards = |stream: &Arc<config::Stream>| Guards {
-            read: gate.guard(&stream.auth),
-            publish: match &stream.source {
-                config::Source::Publish(publish) => gate.guard(&publish.auth),
-                _ => None,
-            },
-        };
-        let counts = Counts {
-            streams: config
-                .streams
-                .iter()
-                .map(|stream| metrics.stream(stream.path.as_str()))
-                .collect(),
-            upstreams: config
-                .upstreams
-                .keys()
-                .map(|name| (name.clone(), metrics.upstream(name)))
-                .collect(),
-        };
-        let pass_through = |(name, upstream): (&String, &Arc<_>)| {
-            let known = before.and_then(|before| {
-                let same = before.config.upstreams.get(name) == Some(upstream);
-                before.upstreams.get(name).filter(|_| same).cloned()
-            });
-            let pass = known.unwrap_or_else(|| PassThrough::new(Arc::clone(upstream)));
-            (name.clone(), pass)
-        };
-        Self {
-            router: Router::new(&config),
-            upstreams: config.upstreams.iter().map(pass_through).collect(),
-            limits: Limits::new(&config, before.map(|before| &before.limits)),
-            guards: config.streams.iter().map(guards).collect(),
-            counts,
-            ids,
-            config,
-        }
-    }
-
-    /// How a stream refuses an EventSource.
-    fn overload(&self, index: usize) -> Overload {
-        let own = self.config.streams[index].limits.overload;
-        own.unwrap_or(self.config.limits.overload)
-    }
-
-    /// What every response of the gateway on a stream's path has, whatever it says.
-    fn path_headers(&self, index: usize, session: &Session) -> Vec<Header> {
-        let stream = &self.config.streams[index];
-        let mut headers = cors::response_headers(&stream.cors, &session.req_header().headers);
-        headers.extend(forward::vary(stream.forwards()).map(|vary| (VARY, vary)));
-        let more = stream.headers.iter();
-        headers.extend(more.map(|(name, value)| (name.clone(), value.clone())));
-        headers
     }
 }
 
