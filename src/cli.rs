@@ -154,6 +154,8 @@ fn start_logging(cli: &Cli) -> Result<Log, Box<dyn std::error::Error>> {
             logs.with(lines.with_filter(filter)).init();
         }
     }
+    // Nothing below is fit to be seen, and Pingora says much: it is not even to be looked at.
+    ::log::set_max_level(::log::max_level().min(::log::LevelFilter::Info));
     Ok(log)
 }
 

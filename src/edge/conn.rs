@@ -32,6 +32,9 @@ const AHEAD: usize = 8 * 1024;
 /// Bytes of an answer that wait to be flushed, so that a head leaves in one write with the begin of its body.
 const GATHERED: usize = 2 * 1024;
 
+/// What they are gathered in at first: the allocator has such pieces at hand.
+const AT_HAND: usize = 1000;
+
 /// How long a client may take for the last bytes of a connection.
 const LAST_MOMENT: Duration = Duration::from_secs(5);
 
@@ -221,6 +224,9 @@ impl AsyncWrite for Connection {
     ) -> Poll<io::Result<usize>> {
         self.answer(buf);
         if self.gathered.len() + buf.len() <= GATHERED {
+            if self.gathered.is_empty() {
+                self.gathered.reserve(AT_HAND);
+            }
             self.gathered.extend_from_slice(buf);
             return Poll::Ready(Ok(buf.len()));
         }
