@@ -13,11 +13,12 @@ progress to stderr.
 Usage: wellspring-bench --gateway PATH [options]
 
   --gateway PATH      the wellspring binary to measure, built with --profile bench or --release
-  --quick             fewer clients, repeats and events: under a minute, to see that it works rather than to quote
-  --clients N         clients of the memory and fan-out tables (10000; quick: 2000)
+  --quick             fewer clients, repeats and events: a minute or two, to see that it works rather than to quote
+  --clients N         clients of the memory, carried and fan-out tables (10000; quick: 2000)
   --pollers N         clients of the polling tables (1000; quick: 200)
   --repeats N         repeats of the fan-out table, broadcaster and gateway by turns (3; quick: 2)
-  --only LIST         some of these tables, in this order: polls,redis,memory,fanout,passthrough,start
+  --only LIST         some of these tables, in this order:
+                      polls,redis,memory,carried,fanout,passthrough,start
   --bare PATH         the example bare_proxy, built as the gateway was: Pingora alone, for the pass-through table
   --client-threads N  threads that play clients (half of the cores, at least 1)
   --append COMMAND    a shell command whose stdout is put at the end of the report, for a measurement of its own
@@ -27,14 +28,16 @@ What is measured:
   polls   requests that the upstream gets from N clients of one resource at `every: 1s`, and how many are 304
   redis   the same with GETs of a real redis-server (left out when none is installed)
   memory  anonymous memory per idle HTTP/1.1 stream: fresh, after 20 events each, after rounds of everybody reconnecting
+  carried the same per idle stream over TLS 1.3: HTTP/1.1, HTTP/2 with one stream a connection (2000 connections at
+          most), and each further stream of an HTTP/2 connection (50 connections with 100); CPU per delivered event
   fanout  CPU per delivered event, and latency from the change in the upstream to the client: 200-byte events, 10/s
   passthrough  requests a second, latency and CPU of GETs that pass through: no proxy, the gateway, bare Pingora, nginx
           (those that are there)
   start   from the start of the process to the first event at a client; memory at rest; size of the binary
 
-Clients are raw sockets from many loopback addresses with a browser's request. Every child process is killed when this
-one ends, however it ends. The soft limit of open files is raised to the hard one; fewer clients are used, and the
-report says so, when that does not suffice.
+Clients are raw sockets (over TLS: rustls and h2) from many loopback addresses with a browser's request. Every child
+process is killed when this one ends, however it ends. The soft limit of open files is raised to the hard one; fewer
+clients are used, and the report says so, when that does not suffice.
 
 Exit: 0 when every table was made and no event was lost, duplicated or out of order; 1 otherwise; 64 wrong usage.
 ";
@@ -98,6 +101,8 @@ pub(crate) enum Table {
     Redis,
     /// Memory per stream.
     Memory,
+    /// The same over TLS and HTTP/2.
+    Carried,
     /// CPU per event, latency.
     Fanout,
     /// Requests that pass through.
@@ -106,10 +111,11 @@ pub(crate) enum Table {
     Start,
 }
 
-const TABLES: [(&str, Table); 6] = [
+const TABLES: [(&str, Table); 7] = [
     ("polls", Table::Polls),
     ("redis", Table::Redis),
     ("memory", Table::Memory),
+    ("carried", Table::Carried),
     ("fanout", Table::Fanout),
     ("passthrough", Table::Passthrough),
     ("start", Table::Start),

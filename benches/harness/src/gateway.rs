@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::Outcome;
+use crate::certificate::Certificate;
 use crate::child::Leashed;
 use crate::subject::{self, Pulse, Subject};
 use crate::upstream::Upstream;
@@ -90,7 +91,10 @@ impl Gateway {
         let file = gateway.folder.join("check.yaml");
         let redis = Source::Redis(anywhere);
         let check = |options: &[&'static Feature]| {
-            std::fs::write(&file, configuration(anywhere, &redis, every, options))?;
+            std::fs::write(
+                &file,
+                configuration(&listener(anywhere, None), &redis, every, options),
+            )?;
             gateway.ask(&["check".into(), file.clone().into()])
         };
         match check(&[])? {
@@ -130,13 +134,27 @@ impl Gateway {
 
     /// Starts it with one stream at [`PATH`]. It need not accept yet.
     pub(crate) fn start(&self, feed: Feed, every: Duration) -> Outcome<Subject> {
+        self.start_over(feed, every, None)
+    }
+
+    /// Like [`Gateway::start`], over TLS when there is a certificate.
+    pub(crate) fn start_over(
+        &self,
+        feed: Feed,
+        every: Duration,
+        certificate: Option<&Certificate>,
+    ) -> Outcome<Subject> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, subject::free_port()?));
         let (source, pulse) = match feed {
             Feed::Http(upstream) => (Source::Http(upstream.address()), Pulse::Upstream(upstream)),
             Feed::Redis(server) => (Source::Redis(server), Pulse::Elsewhere),
         };
         let file = self.folder.join("wellspring.yaml");
-        std::fs::write(&file, configuration(address, &source, every, &self.options))?;
+        let listener = listener(address, certificate);
+        std::fs::write(
+            &file,
+            configuration(&listener, &source, every, &self.options),
+        )?;
         let arguments = [
             "run".into(),
             "--config".into(),
@@ -202,12 +220,18 @@ enum Source {
     Redis(SocketAddr),
 }
 
-fn configuration(
-    listen: SocketAddr,
-    source: &Source,
-    every: Duration,
-    options: &[&Feature],
-) -> String {
+/// One item of `listeners`.
+fn listener(address: SocketAddr, certificate: Option<&Certificate>) -> String {
+    let tls = certificate.map_or(String::new(), |certificate| {
+        format!(
+            "    tls: {{certificates: [{{certificate: {:?}, key: {:?}}}]}}\n",
+            certificate.chain, certificate.key
+        )
+    });
+    format!("  - address: {address}\n{tls}")
+}
+
+fn configuration(listener: &str, source: &Source, every: Duration, options: &[&Feature]) -> String {
     let of = |place: Place| -> String {
         options
             .iter()
@@ -215,7 +239,7 @@ fn configuration(
             .map(|feature| feature.text)
             .collect()
     };
-    let mut text = format!("listeners:\n  - address: {listen}\n{}", of(Place::Top));
+    let mut text = format!("listeners:\n{listener}{}", of(Place::Top));
     // Writing to a string cannot fail.
     let _ = match source {
         Source::Http(address) => write!(
@@ -247,13 +271,14 @@ mod tests {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 80));
         let options: Vec<&Feature> = FEATURES.iter().collect();
         let every = Duration::from_millis(100);
-        let redis = configuration(address, &Source::Redis(address), every, &options);
+        let plain = listener(address, None);
+        let redis = configuration(&plain, &Source::Redis(address), every, &options);
         assert!(redis.contains("\nadmin: off\nlimits: "), "{redis}");
         assert!(
             redis.contains("{server: bench, key: bench, watch: poll}\n    every: 100ms\n"),
             "{redis}"
         );
-        let http = configuration(address, &Source::Http(address), every, &[]);
+        let http = configuration(&plain, &Source::Http(address), every, &[]);
         assert!(
             !http.contains("admin") && http.contains("url: \"http://127.0.0.1:80\""),
             "{http}"

@@ -1,14 +1,15 @@
 //! `wellspring-bench`: measures the gateway against a bare epoll broadcaster, on loopback, in one run.
 //!
 //! Reading order: [`run`] is the run from above; `scene` holds what is measured, one file a table; [`swarm`] and `load` are
-//! the clients; [`upstream`] and [`redis`] are what the gateway polls; [`broadcaster`] is the limit to compare with;
-//! [`child`] and [`process`] start, end and weigh processes.
+//! the clients, and [`certificate`] what those over TLS trust; [`upstream`] and [`redis`] are what the gateway polls;
+//! [`broadcaster`] is the limit to compare with; [`child`] and [`process`] start, end and weigh processes.
 //!
 //! Invariants: every loop is bounded in count or time; every child dies with this process, however it dies; every port
 //! is a free one; waiting is for a condition, never a sleep, except for the measuring windows themselves.
 
 mod args;
 mod broadcaster;
+mod certificate;
 mod child;
 mod clock;
 mod gateway;

@@ -1,5 +1,6 @@
 //! What is measured, one file a table. Each gives a [`Section`](crate::report::Section) or says why it cannot.
 
+mod carried;
 mod fanout;
 mod memory;
 mod passthrough;
@@ -42,6 +43,7 @@ pub(crate) fn play(table: Table, bench: &Bench<'_>) -> Outcome<Option<Section>> 
         Table::Polls => polls::http(bench).map(Some),
         Table::Redis => polls::redis(bench),
         Table::Memory => memory::measure(bench).map(Some),
+        Table::Carried => carried::measure(bench).map(Some),
         Table::Fanout => fanout::measure(bench).map(Some),
         Table::Passthrough => passthrough::measure(bench).map(Some),
         Table::Start => start::measure(bench).map(Some),

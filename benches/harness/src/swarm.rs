@@ -1,17 +1,19 @@
 //! The clients: many EventSource-like connections from many loopback addresses.
 //!
 //! A swarm moves only while [`Swarm::run`] runs, towards a [`Goal`] and for a limited time. Each of its lanes is one
-//! thread's share: an epoll and its connections. Between two runs what arrives waits in the sockets.
+//! thread's share: an epoll and its connections. Between two runs what arrives waits in the sockets. Over TLS it is
+//! [`tls`] instead, which goes on reading.
 
 mod decode;
 mod lane;
 mod tally;
+pub(crate) mod tls;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::Outcome;
-use lane::Lane;
+use lane::{Lane, source};
 pub(crate) use tally::Tally;
 
 /// When a run is over.

@@ -54,6 +54,14 @@ impl Decoder {
         }
     }
 
+    /// For a body without head and chunks, as HTTP/2 gives it.
+    pub(crate) fn body_alone() -> Self {
+        Self {
+            state: State::Raw,
+            ..Self::new()
+        }
+    }
+
     /// Takes the next bytes; the error says what they are instead of an event stream.
     pub(crate) fn feed(
         &mut self,
@@ -259,6 +267,17 @@ mod tests {
         let wire =
             b"HTTP/1.0 200 OK\r\ncontent-type: text/event-stream\r\n\r\ndata: x\n\ndata: cut";
         assert_eq!(decode([&wire[..]]), Ok(vec!["head".into(), "|x".into()]));
+    }
+
+    #[test]
+    fn a_body_alone_has_no_head() {
+        let mut seen = Vec::new();
+        Decoder::body_alone()
+            .feed(b"retry: 1\n:\n\ndata: x\n\n", &mut |item| {
+                seen.push(format!("{item:?}"));
+            })
+            .expect("events");
+        assert_eq!(seen.len(), 1);
     }
 
     #[test]

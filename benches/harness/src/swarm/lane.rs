@@ -19,7 +19,7 @@ use crate::{Outcome, clock};
 const SOURCES: usize = 200;
 
 /// Connections under way at once: below the backlog of every listener here.
-const UNDERWAY: usize = 100;
+pub(super) const UNDERWAY: usize = 100;
 
 /// Larger than what a client gets at once: a read that fills it less has emptied the socket.
 const BUFFER: usize = 64 * 1024;
@@ -141,7 +141,7 @@ impl Lane {
     }
 
     fn connect(&mut self, index: usize) -> Outcome<()> {
-        let source = Ipv4Addr::new(127, 0, 0, 2 + (self.number % SOURCES) as u8);
+        let source = source(self.number);
         self.number += 1;
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
@@ -262,8 +262,13 @@ impl Lane {
 /// `EINPROGRESS` on Linux (errno(3)): the standard library gives it no portable kind.
 const EINPROGRESS: i32 = rustix::io::Errno::INPROGRESS.raw_os_error();
 
+/// Where connection `number` comes from.
+pub(super) fn source(number: usize) -> Ipv4Addr {
+    Ipv4Addr::new(127, 0, 0, 2 + (number % SOURCES) as u8)
+}
+
 /// What a browser sends: about 420 bytes.
-fn request(address: SocketAddr, path: &str) -> Vec<u8> {
+pub(in crate::swarm) fn request(address: SocketAddr, path: &str) -> Vec<u8> {
     format!(
         "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: keep-alive\r\nAccept: text/event-stream\r\n\
          Cache-Control: no-cache\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) \
