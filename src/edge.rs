@@ -6,6 +6,7 @@
 
 pub mod accept;
 mod access_log;
+mod alike;
 mod auth;
 mod client_address;
 mod conn;
@@ -42,7 +43,7 @@ use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tracing::{debug, error};
 
 use crate::channel::{ChannelKey, EventId, Hub, StreamId};
@@ -96,6 +97,8 @@ pub struct Edge {
     metrics: Arc<Metrics>,
     stop: watch::Receiver<bool>,
     lines: Arc<Lines>,
+    /// How many requests may pass through at once: each takes descriptors that streams and operators need, too (EDGE Q13).
+    places: Arc<Semaphore>,
 }
 
 /// What one request gathers on its way.
@@ -110,6 +113,8 @@ pub struct Context {
     /// Until it is logged.
     record: Option<Record>,
     passing: Option<Passing>,
+    /// One of those that pass through; given back when it has.
+    place: Option<OwnedSemaphorePermit>,
 }
 
 impl Context {
@@ -149,6 +154,7 @@ impl Edge {
             metrics,
             stop,
             lines: Lines::new(Patience::default()),
+            places: Arc::new(Semaphore::new(accept::places())),
         };
         (edge, switch)
     }
@@ -158,6 +164,9 @@ impl Edge {
         let live = ctx.live.clone();
         if let Some(why) = request::fault(session.req_header()) {
             return refuse(session, &Rejection::BadRequest(why), &ctx.request_id, &[]).await;
+        }
+        if let Some(rejection) = request::is_too_large(session.req_header()) {
+            return refuse(session, &rejection, &ctx.request_id, &[]).await;
         }
         // Before anything that an answer could tell about this gateway (EDGE P23).
         let host = request::host_name(session.req_header()).unwrap_or_default();
@@ -185,7 +194,15 @@ impl Edge {
             Some(index) => live.path_headers(index, session),
             None => Vec::new(),
         };
-        if !options::is_ours(session.req_header(), &target, route.is_some()) {
+        let passes_preflights = match target {
+            Target::Stream(index, _) | Target::Publish(index, _) | Target::Refused(index, _) => {
+                let publishing = matches!(target, Target::Publish(..) | Target::Refused(_, true));
+                let has_guard = live.guard(index, publishing).is_some();
+                options::passes(&live.config.streams[index], route.is_some(), has_guard)
+            }
+            Target::Other => route.is_some(),
+        };
+        if !options::is_ours(session.req_header(), &target, passes_preflights) {
             match live.limits.request(target.stream(), ctx.client.address) {
                 Ok(told) => headers.extend(told),
                 Err(excess) => {
@@ -203,26 +220,22 @@ impl Edge {
             Target::Publish(index, params) => (index, Some(params), true),
             Target::Refused(index, publishing) => (index, None, publishing),
             Target::Other => {
+                for (index, publishing) in live.guarded_alikes(&path) {
+                    if let Some(rejection) = self.keep_out(session, ctx, index, publishing).await {
+                        return refuse(session, &rejection, &ctx.request_id, &headers).await;
+                    }
+                }
                 return match route {
                     Some(upstream) => Ok(Served::Pass(Passing::new(upstream, None))),
                     None => refuse(session, &Rejection::NotFound, &ctx.request_id, &headers).await,
                 };
             }
         };
-        let guard = match publishing {
-            true => live.guards[index].publish.as_ref(),
-            false => live.guards[index].read.as_ref(),
-        };
-        if let Some(guard) = guard {
+        if let Some(guard) = live.guard(index, publishing) {
             headers.extend(guard.headers());
-            let stream = &live.config.streams[index];
-            if let Err(why) = self.admit(session, ctx, guard, (stream, publishing)).await {
-                // What is left of the body is not read: the connection ends with the answer (EDGE P4).
-                if request::has_body(&session.req_header().headers) {
-                    session.set_keepalive(None);
-                }
-                return refuse(session, &why, &ctx.request_id, &headers).await;
-            }
+        }
+        if let Some(why) = self.keep_out(session, ctx, index, publishing).await {
+            return refuse(session, &why, &ctx.request_id, &headers).await;
         }
         let Some(params) = params else {
             return refuse(session, &Rejection::BadParameter, &ctx.request_id, &headers).await;
@@ -239,6 +252,7 @@ impl Edge {
             request_id: &ctx.request_id,
             identity: ctx.identity.as_ref(),
             record: ctx.record.as_ref(),
+            passes_preflights,
             route: route.as_ref(),
         };
         match publishing {
@@ -249,7 +263,37 @@ impl Edge {
 }
 
 impl Edge {
-    /// Finds out who asks. A preflight has no credentials to show (EDGE C6).
+    /// Why a request for a path of a stream is not let in, if it is not.
+    async fn keep_out(
+        &self,
+        session: &mut Session,
+        ctx: &mut Context,
+        index: usize,
+        publishing: bool,
+    ) -> Option<Rejection> {
+        let live = ctx.live.clone();
+        let stream = &live.config.streams[index];
+        let request = session.req_header();
+        let admitted = match live.guard(index, publishing) {
+            Some(guard) => self.admit(session, ctx, guard, (stream, publishing)).await,
+            // Whoever is on this machine may publish, but pages that its browsers show are not (EDGE C15).
+            None if publishing
+                && request.method == Method::POST
+                && auth::is_foreign(&stream.cors, &request.headers) =>
+            {
+                Err(Rejection::CrossSite)
+            }
+            None => Ok(()),
+        };
+        let why = admitted.err()?;
+        // What is left of the body is not read: the connection ends with the answer (EDGE P4).
+        if request::has_body(&session.req_header().headers) {
+            session.set_keepalive(None);
+        }
+        Some(why)
+    }
+
+    /// Finds out who asks. A preflight has no credentials to show (EDGE C6), and nothing else either.
     async fn admit(
         &self,
         session: &mut Session,
@@ -259,7 +303,10 @@ impl Edge {
     ) -> Result<(), Rejection> {
         let query = guard.take_query(session.req_header_mut());
         let request = session.req_header();
-        if request.method == Method::OPTIONS && cors::is_preflight(&request.headers) {
+        if request.method == Method::OPTIONS
+            && cors::is_preflight(&request.headers)
+            && !request::has_body(&request.headers)
+        {
             return Ok(());
         }
         let counts = !publishing && visit::wants_stream(stream, request);
@@ -301,6 +348,7 @@ impl ProxyHttp for Edge {
             identity: None,
             record: None,
             passing: None,
+            place: None,
         }
     }
 
@@ -310,6 +358,8 @@ impl ProxyHttp for Edge {
         session: &mut Session,
         ctx: &mut Context,
     ) -> pingora::Result<bool> {
+        // Whoever takes no bytes is not waited for (EDGE B3).
+        session.set_write_timeout(Some(ctx.live.config.limits.write_stall));
         ctx.request_id = RequestId::new(request::id(session.get_header_bytes(reply::REQUEST_ID)));
         ctx.record = Some(Record::new(session));
         let headers = &session.req_header().headers;
@@ -331,6 +381,13 @@ impl ProxyHttp for Edge {
                 Ok(true)
             }
             Served::Pass(passing) => {
+                let Ok(place) = self.places.clone().try_acquire_owned() else {
+                    session.set_keepalive(None);
+                    let headers = passing.cross_origin();
+                    refuse(session, &Rejection::Busy, &ctx.request_id, headers).await?;
+                    return Ok(true);
+                };
+                ctx.place = Some(place);
                 ctx.passing = Some(passing);
                 Ok(false)
             }

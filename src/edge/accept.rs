@@ -36,6 +36,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Descriptors that connections of clients are not given: for upstreams, Redis, files and the admin listener.
 const RESERVE: u64 = 256;
 
+/// Where nothing else bounds them.
+const MOST_PLACES: usize = 1 << 16;
+
 /// Binds `address`; port 0 takes a free one.
 pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(
@@ -228,6 +231,14 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, house: House) {
             }
         }
     }
+}
+
+/// How many requests may pass through at once: with its client, each may take four descriptors.
+pub(super) fn places() -> usize {
+    use nix::sys::resource::{Resource, getrlimit};
+    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
+    let spare = limit - RESERVE.min(limit / 4);
+    usize::try_from(spare / 4).map_or(MOST_PLACES, |places| places.clamp(1, MOST_PLACES))
 }
 
 /// Whether this descriptor is one of the last. The system always gives the lowest that is free, so its number says how many

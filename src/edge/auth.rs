@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use http::header::{HOST, ORIGIN, REFERRER_POLICY, VARY};
+use http::header::{HOST, ORIGIN, REFERER, REFERRER_POLICY, VARY};
 use http::uri::{PathAndQuery, Uri};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::http::RequestHeader;
@@ -207,6 +207,12 @@ impl Guard {
     /// Takes the query away when it has tokens, so that nothing behind sees them, and puts back what else it says; gives what
     /// it was (EDGE A9).
     pub(super) fn take_query(&self, request: &mut RequestHeader) -> Option<String> {
+        let referer = request.headers.get(REFERER).map(HeaderValue::as_bytes);
+        let names = self.places.queries();
+        // A page of the same url may have been opened with its token.
+        if referer.is_some_and(|url| names.iter().any(|name| holds(url, name.as_bytes()))) {
+            request.remove_header(&REFERER);
+        }
         let query = request.uri.query()?.to_owned();
         if let Some(cleared) = self.places.cleared(&query) {
             let path = request.uri.path();
@@ -239,9 +245,11 @@ impl Guard {
         let mut challenges: Vec<HeaderValue> = Vec::new();
         for method in &self.methods {
             let challenge = match (method, error) {
-                (Method::Jwt(..), None) => Ok(HeaderValue::from_static("Bearer")),
+                (Method::Jwt(..), None) => {
+                    Ok(HeaderValue::from_static(r#"Bearer realm="wellspring""#))
+                }
                 (Method::Jwt(..), Some(error)) => {
-                    HeaderValue::from_str(&format!(r#"Bearer error="{error}""#))
+                    HeaderValue::from_str(&format!(r#"Bearer realm="wellspring", error="{error}""#))
                 }
                 (Method::Basic(_), _) => Ok(HeaderValue::from_static(
                     r#"Basic realm="wellspring", charset="UTF-8""#,
@@ -336,8 +344,8 @@ impl Keys {
     }
 }
 
-/// Whether a request that brings a cookie comes from a page that this path does not know (EDGE C15).
-fn is_foreign(cors: &Cors, headers: &HeaderMap) -> bool {
+/// Whether a request comes from a page that this path does not know (EDGE C15).
+pub(super) fn is_foreign(cors: &Cors, headers: &HeaderMap) -> bool {
     match headers.get(ORIGIN) {
         Some(origin) => !cors::is_listed(cors, headers) && !is_own(origin, headers),
         None => headers
@@ -359,6 +367,10 @@ fn is_own(origin: &HeaderValue, headers: &HeaderMap) -> bool {
     let own = headers.get(HOST);
     let own = own.and_then(|own| Some(own.to_str().ok()?.to_ascii_lowercase()));
     own.is_some() && host(origin) == own
+}
+
+fn holds(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|window| window == part)
 }
 
 /// A name as a log may have it (EDGE O6).

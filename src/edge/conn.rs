@@ -173,9 +173,11 @@ impl Connection {
 
     /// Another protocol begins with the answer that says so (RFC 9110 §15.2.2; EDGE P7).
     fn answer(&mut self, bytes: &[u8]) {
-        if self.upgrade && !bytes.starts_with(b"HTTP/1.1 100 ") {
+        let switches = bytes.starts_with(b"HTTP/1.1 101 ");
+        // What is said before the answer leaves it open.
+        if self.upgrade && (switches || !bytes.starts_with(b"HTTP/1.1 1")) {
             self.upgrade = false;
-            if bytes.starts_with(b"HTTP/1.1 101 ") {
+            if switches {
                 self.body = Body::Open;
             }
         }

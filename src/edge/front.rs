@@ -27,6 +27,7 @@ use super::peer::Origin;
 use crate::config::{Config, Listener};
 use crate::metrics::Metrics;
 pub(super) use body::Body;
+pub(super) use head::{MAX_HEADERS, MAX_LINE};
 pub(super) use meter::Meter;
 pub use tls::TlsError;
 use tls::{Alpn, Tls};

@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use http::header::VARY;
 use pingora::proxy::Session;
 
+use super::alike::{self, Alike};
 use super::auth::{Gate, Guard};
 use super::cors::{self, Header};
 use super::forward;
@@ -28,6 +29,8 @@ pub(super) struct Live {
     pub(super) limits: Limits,
     /// By the index of the stream.
     pub(super) guards: Vec<Guards>,
+    /// Of each guarded path: how others may spell it, the index of its stream, and whether it is that for publishing.
+    alikes: Vec<(Alike, usize, bool)>,
     pub(super) counts: Counts,
 }
 
@@ -106,11 +109,32 @@ impl Live {
             router: Router::new(&config),
             upstreams: config.upstreams.iter().map(pass_through).collect(),
             limits: Limits::new(&config, before.map(|before| &before.limits)),
+            alikes: alikes(&config),
             guards: config.streams.iter().map(guards).collect(),
             counts,
             ids,
             config,
         }
+    }
+
+    /// Who may use a path of a stream, for reading or for publishing.
+    pub(super) fn guard(&self, index: usize, publishing: bool) -> Option<&Guard> {
+        match publishing {
+            true => self.guards[index].publish.as_ref(),
+            false => self.guards[index].read.as_ref(),
+        }
+    }
+
+    /// Streams that ask who uses them, and that an upstream may take `path` for: index, and whether it is for publishing.
+    pub(super) fn guarded_alikes(&self, path: &str) -> Vec<(usize, bool)> {
+        if self.alikes.is_empty() {
+            return Vec::new();
+        }
+        let path = alike::folded(path);
+        let alike = self.alikes.iter().filter(|(alike, ..)| alike.is(&path));
+        alike
+            .map(|(_, index, publishing)| (*index, *publishing))
+            .collect()
     }
 
     /// How a stream refuses an EventSource.
@@ -128,4 +152,19 @@ impl Live {
         headers.extend(more.map(|(name, value)| (name.clone(), value.clone())));
         headers
     }
+}
+
+fn alikes(config: &Config) -> Vec<(Alike, usize, bool)> {
+    let mut alikes = Vec::new();
+    for (index, stream) in config.streams.iter().enumerate() {
+        if !stream.auth.0.is_empty() {
+            alikes.push((Alike::new(stream.path.as_str()), index, false));
+        }
+        if let config::Source::Publish(publish) = &stream.source
+            && !publish.auth.0.is_empty()
+        {
+            alikes.push((Alike::new(publish.path.as_str()), index, true));
+        }
+    }
+    alikes
 }

@@ -9,28 +9,37 @@ use super::cors;
 use super::reply::{self, Rejection};
 use super::route::Target;
 use super::{Passing, Served, Visit, refuse};
+use crate::config::Stream;
 
 /// Methods of a stream's path.
 pub(super) const OF_STREAM: &[&str] = &["GET", "HEAD", "OPTIONS"];
+
+/// Methods of a path that a route serves, too.
+const OF_ROUTE: &[&str] = &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
 /// Methods of a path to publish to.
 pub(super) const OF_PUBLISH: &[&str] = &["POST", "OPTIONS"];
 
 /// Whether a request is a preflight that the gateway itself answers: it needs no credentials and costs nothing (EDGE C6).
-pub(super) fn is_ours(request: &RequestHeader, target: &Target, has_route: bool) -> bool {
+pub(super) fn is_ours(request: &RequestHeader, target: &Target, passes: bool) -> bool {
     let methods = match target {
         Target::Stream(..) => OF_STREAM,
         Target::Publish(..) => OF_PUBLISH,
         Target::Refused(..) | Target::Other => return false,
     };
-    request.method == Method::OPTIONS && asks_for(request, methods, has_route)
+    request.method == Method::OPTIONS && asks_for(request, methods, passes)
 }
 
-/// A preflight for another method is the upstream's to decide, where there is one, as that method goes to it.
-fn asks_for(request: &RequestHeader, methods: &[&str], has_route: bool) -> bool {
+/// Whether a preflight for another method is the upstream's to decide: where that method goes to it, nobody is asked who he
+/// is, and the file says nothing about origins.
+pub(super) fn passes(stream: &Stream, has_route: bool, has_guard: bool) -> bool {
+    has_route && !has_guard && stream.cors.origins.is_empty()
+}
+
+fn asks_for(request: &RequestHeader, methods: &[&str], passes: bool) -> bool {
     let asked = request.headers.get(ACCESS_CONTROL_REQUEST_METHOD);
     let ours = asked.is_some_and(|asked| methods.iter().any(|method| asked == method));
-    cors::is_preflight(&request.headers) && (ours || !has_route)
+    cors::is_preflight(&request.headers) && (ours || !passes)
 }
 
 /// A preflight for what the gateway itself takes is answered before anything else could cost something (EDGE C6). Any other
@@ -42,7 +51,11 @@ pub(super) async fn options(
 ) -> pingora::Result<Served> {
     let request = &session.req_header().headers;
     let preflight = cors::is_preflight(request);
-    let ours = asks_for(session.req_header(), methods, visit.route.is_some());
+    let ours = asks_for(session.req_header(), methods, visit.passes_preflights);
+    let methods = match visit.route {
+        Some(_) if preflight => OF_ROUTE,
+        _ => methods,
+    };
     if let Some(pass) = visit.route.filter(|_| !ours) {
         return Ok(Served::Pass(match preflight {
             true => Passing::new(pass.clone(), None),

@@ -42,6 +42,8 @@ pub(super) enum Rejection {
     Forbidden(Vec<HeaderValue>),
     /// A browser sent its cookie along for a page that this path does not know.
     CrossSite,
+    /// As many requests as the gateway can pass through at once are under way.
+    Busy,
     /// Tokens cannot be checked, as their issuer's keys are not there.
     NoTokenKeys {
         /// When to try again.
@@ -99,7 +101,7 @@ impl Rejection {
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
             Self::Forbidden(_) | Self::CrossSite => StatusCode::FORBIDDEN,
-            Self::NoTokenKeys { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoTokenKeys { .. } | Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Self::NotFound | Self::BadParameter | Self::Gone => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotAcceptable(_) => StatusCode::NOT_ACCEPTABLE,
@@ -125,6 +127,7 @@ impl Rejection {
             Self::HeadTimeout => Refusal::HeadTimeout,
             Self::VersionNotSupported | Self::CodingNotSupported => Refusal::Unsupported,
             Self::Misdirected => Refusal::Misdirected,
+            Self::Busy => Refusal::Busy,
             Self::Loop => Refusal::Loop,
             Self::NotFound => Refusal::NotFound,
             Self::BadParameter => Refusal::BadParameter,
@@ -165,8 +168,9 @@ impl Rejection {
             Self::Misdirected => "This host is not served here.".into(),
             Self::Unauthorized(_) => "This path needs a valid credential.".into(),
             Self::Forbidden(_) => "The credential is valid, but gives no right to this.".into(),
-            Self::CrossSite => "A cookie lets in only pages that this path knows.".into(),
+            Self::CrossSite => "Only pages of origins that this path knows may do this.".into(),
             Self::NoTokenKeys { .. } => "Tokens cannot be checked at the moment.".into(),
+            Self::Busy => "The gateway is as busy as it can be.".into(),
             Self::NotFound => "Nothing is served at this path.".into(),
             Self::BadParameter => "A part of this path is not what the stream there takes.".into(),
             Self::Gone => "The resource does not exist.".into(),
@@ -205,7 +209,7 @@ impl Rejection {
 
     fn retry(&self) -> Option<Duration> {
         match self {
-            Self::PublishFailed => Some(Duration::from_secs(5)),
+            Self::PublishFailed | Self::Busy => Some(Duration::from_secs(5)),
             Self::Limited(Excess { retry, .. }) => Some(*retry),
             Self::SourceFails { retry, .. }
             | Self::NotYet { retry }

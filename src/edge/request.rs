@@ -4,6 +4,9 @@ use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 use pingora::http::RequestHeader;
 
+use super::front::{MAX_HEADERS, MAX_LINE};
+use super::reply::Rejection;
+
 /// The host that a request is for, with its port if it says one: of HTTP/2 its `:authority`, or else `Host`.
 pub(super) fn host(request: &RequestHeader) -> Option<&str> {
     let authority = request.uri.authority().map(|authority| authority.as_str());
@@ -23,9 +26,40 @@ pub(super) fn fault(request: &RequestHeader) -> Option<&'static str> {
     if request.version != Version::HTTP_2 {
         return None;
     }
+    let target = request
+        .uri
+        .path_and_query()
+        .map_or("", |target| target.as_str());
+    if !(target == "*" || target.starts_with('/'))
+        || !target.bytes().all(|byte| byte.is_ascii_graphic())
+    {
+        return Some("The request target is none.");
+    }
+    if request
+        .headers
+        .get_all(CONTENT_LENGTH)
+        .iter()
+        .nth(1)
+        .is_some()
+    {
+        return Some("The request has more than one Content-Length.");
+    }
     match host(request) {
         Some(host) if is_authority(host.as_bytes()) => None,
         _ => Some("The authority is no host name."),
+    }
+}
+
+/// Whether an HTTP/2 request is beyond what HTTP/1 heads may be (EDGE P10); the size of its fields HTTP/2 itself has bounded.
+pub(super) fn is_too_large(request: &RequestHeader) -> Option<Rejection> {
+    let target = request
+        .uri
+        .path_and_query()
+        .map_or(0, |target| target.as_str().len());
+    match request.version {
+        Version::HTTP_2 if target > MAX_LINE => Some(Rejection::UriTooLong),
+        Version::HTTP_2 if request.headers.len() > MAX_HEADERS => Some(Rejection::HeadTooLarge),
+        _ => None,
     }
 }
 

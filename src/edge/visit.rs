@@ -46,6 +46,8 @@ pub(super) struct Visit<'a> {
     pub(super) record: Option<&'a Record>,
     /// Who asks, where the path wants to know.
     pub(super) identity: Option<&'a Identity>,
+    /// Whether preflights for other methods go there, too.
+    pub(super) passes_preflights: bool,
     /// The route that other methods go to.
     pub(super) route: Option<&'a PassThrough>,
 }

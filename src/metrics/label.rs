@@ -114,6 +114,7 @@ closed! {
         HeadTimeout = "head_timeout",
         Unsupported = "unsupported",
         Misdirected = "misdirected",
+        Busy = "busy",
         Loop = "loop",
         Requests = "requests",
         Logins = "logins",

@@ -102,36 +102,40 @@ async fn nobody_else_gets_in() {
     let late = bearer(&token(&json!({"scope": "prices", "exp": now() - 1})));
     let stream = "accept: text/event-stream";
     for (lines, expected, challenge) in [
-        (vec![], 401, "Bearer, ApiKey header=\"x-api-key\""),
+        (
+            vec![],
+            401,
+            "Bearer realm=\"wellspring\", ApiKey header=\"x-api-key\"",
+        ),
         (
             vec![late.as_str()],
             401,
-            "Bearer error=\"invalid_token\", ApiKey header=\"x-api-key\"",
+            "Bearer realm=\"wellspring\", error=\"invalid_token\", ApiKey header=\"x-api-key\"",
         ),
         (
             vec!["authorization: Bearer x"],
             401,
-            "Bearer error=\"invalid_token\", ApiKey header=\"x-api-key\"",
+            "Bearer realm=\"wellspring\", error=\"invalid_token\", ApiKey header=\"x-api-key\"",
         ),
         (
             vec!["authorization: Bearer"],
             401,
-            "Bearer, ApiKey header=\"x-api-key\"",
+            "Bearer realm=\"wellspring\", ApiKey header=\"x-api-key\"",
         ),
         (
             vec!["x-api-key: another"],
             401,
-            "Bearer, ApiKey header=\"x-api-key\"",
+            "Bearer realm=\"wellspring\", ApiKey header=\"x-api-key\"",
         ),
         (
             vec!["authorization: Basic b3BzOng="],
             401,
-            "Bearer, ApiKey header=\"x-api-key\"",
+            "Bearer realm=\"wellspring\", ApiKey header=\"x-api-key\"",
         ),
         (
             vec![poor.as_str()],
             403,
-            "Bearer error=\"insufficient_scope\", ApiKey header=\"x-api-key\"",
+            "Bearer realm=\"wellspring\", error=\"insufficient_scope\", ApiKey header=\"x-api-key\"",
         ),
         // EDGE A8: whose it is nobody could say, though each alone is good.
         (vec![good.as_str(), "x-api-key: a key"], 400, ""),
@@ -425,5 +429,57 @@ async fn without_keys_tokens_wait() {
     while get(gateway.address, "/value", &[&line]).await.head.status != 200 {
         assert!(began.elapsed() < Duration::from_secs(20), "never let in");
         tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// EDGE P13: no other spelling of a guarded path is a way around its guard; for who is let in, it is another path.
+#[tokio::test(flavor = "multi_thread")]
+async fn other_spellings_are_guarded_too() {
+    let upstream = TestUpstream::saying(reply("1")).await;
+    let gateway = TestGateway::start(&format!(
+        "upstreams: {{legacy: {{url: \"{}\"}}}}\nroutes: [{{prefix: /, upstream: legacy}}]\n\
+         streams:\n  - path: /v1/prices/{{symbol}}\n    http: {{upstream: legacy}}\n    \
+         auth: {{api_keys: {{keys: [{{name: web, sha256: \"{}\"}}]}}}}\n",
+        upstream.url(),
+        sha256("key")
+    ));
+    for path in [
+        "/v1/prices/A/",
+        "/V1/prices/A",
+        "/v1/prices;/A",
+        "/..;/v1/prices/A",
+        "/v1/prices%c0%afA",
+    ] {
+        let answer = get(gateway.address, path, &[]).await;
+        assert_eq!(answer.head.status, 401, "{path}");
+        let answer = get(gateway.address, path, &["x-api-key: key"]).await;
+        assert_eq!(answer.head.status, 200, "{path}");
+    }
+    let seen = upstream.requests();
+    assert!(
+        seen.iter()
+            .all(|request| request.header("x-api-key") == Some("key")),
+        "{seen:?}"
+    );
+    assert_eq!(
+        get(gateway.address, "/v1/other", &[]).await.head.status,
+        200
+    );
+}
+
+/// EDGE C15: a page that a browser on this machine shows is no user of this machine.
+#[tokio::test(flavor = "multi_thread")]
+async fn foreign_pages_do_not_publish_on_loopback() {
+    let gateway = TestGateway::start("streams: [{path: /alerts, publish: {path: /publish}}]\n");
+    for (lines, status) in [
+        (
+            &["origin: https://evil.example", "sec-fetch-site: cross-site"][..],
+            403,
+        ),
+        (&["sec-fetch-site: cross-site"][..], 403),
+        (&[][..], 202),
+    ] {
+        let answer = request(gateway.address, "POST", "/publish", lines, "x").await;
+        assert_eq!(answer.head.status, status, "{lines:?}");
     }
 }

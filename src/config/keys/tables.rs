@@ -48,7 +48,9 @@ pub(in crate::config) static CLIENT_ADDRESS: Table = table(&[
     key("trusted_proxies", List(&Text), "Networks of the proxies whose X-Forwarded-For or Forwarded is believed, such as 10.0.0.0/8.").or("[]"),
 ]);
 
-pub(in crate::config) static TELEMETRY: Table = table(&[key("otlp", Only(&["null"]), "Where traces go.").or("null"), later("service")]);
+pub(in crate::config) static TELEMETRY: Table = table(&[key("otlp", Only(&["null"]), "Where traces go.").or("null"),
+    key("service", Only(&["wellspring"]), "What they are of.").or("wellspring"),
+]);
 
 pub(in crate::config) static UPSTREAM: Table = table(&[
     key("url", Text, "http:// or https://, with a base path if there is one; no user, query or fragment.").needed("url: https://api.internal:8443/base"),

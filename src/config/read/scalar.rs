@@ -9,14 +9,15 @@ impl Item<'_> {
         self.is_plain(&["", "null", "Null", "NULL", "~"])
     }
 
-    /// `off` or `false`, without quotes.
+    /// `off` or `false`, with or without quotes, or put in: where it may stand no other text may.
     pub(in crate::config) fn is_off(&self) -> bool {
-        self.is_plain(&["off", "false", "Off", "OFF", "False", "FALSE"])
+        let words = ["off", "false", "Off", "OFF", "False", "FALSE"];
+        self.any_text().is_some_and(|text| words.contains(&text))
     }
 
-    /// `none`, without quotes.
+    /// `none`, in the same way.
     pub(in crate::config) fn is_none(&self) -> bool {
-        self.is_plain(&["none"])
+        self.any_text() == Some("none")
     }
 
     /// What `read` makes of it, or nothing for null. The outer `None`: a problem.

@@ -167,10 +167,13 @@ impl Places {
             let name = url::form_urlencoded::parse(pair.as_bytes()).next();
             name.is_some_and(|(name, _)| self.queries.iter().any(|known| *known == name))
         };
-        let pairs = || query.split('&');
-        pairs().any(|pair| is_token(&pair)).then(|| {
-            let kept: Vec<&str> = pairs().filter(|pair| !is_token(pair)).collect();
-            kept.join("&")
+        // Some upstreams separate pairs by semicolons.
+        let pairs = || query.split_inclusive(['&', ';']);
+        let bare = |pair: &str| pair.trim_end_matches(['&', ';']).to_owned();
+        pairs().any(|pair| is_token(&bare(pair).as_str())).then(|| {
+            let kept = pairs().filter(|pair| !is_token(&bare(pair).as_str()));
+            let kept: String = kept.collect();
+            kept.trim_end_matches(['&', ';']).to_owned()
         })
     }
 }

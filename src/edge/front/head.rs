@@ -6,10 +6,10 @@ use super::super::request::is_authority;
 use super::body::Framing;
 
 /// Longest request line (EDGE P10).
-const MAX_LINE: usize = 8 * 1024;
+pub(in crate::edge) const MAX_LINE: usize = 8 * 1024;
 
 /// Most header lines (EDGE P10).
-const MAX_HEADERS: usize = 100;
+pub(in crate::edge) const MAX_HEADERS: usize = 100;
 
 /// Why a request is not served; its connection ends.
 pub(super) type Fault = Box<Rejection>;
@@ -141,6 +141,10 @@ impl<'a> RequestLine<'a> {
                 .iter()
                 .all(|&byte| byte.is_ascii_graphic() && byte != b'#')
         {
+            return Err(bad("The request target holds a byte that it cannot have."));
+        }
+        // Whoever serves the request reads its target so.
+        if target.starts_with(b"/") && http::uri::PathAndQuery::try_from(target).is_err() {
             return Err(bad("The request target holds a byte that it cannot have."));
         }
         Ok(Self {

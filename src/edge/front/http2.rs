@@ -42,6 +42,9 @@ const IDLE: Duration = Duration::from_secs(75);
 /// How long a connection that was told to end is waited for, once nothing happens on it.
 const FAREWELL: Duration = Duration::from_secs(5);
 
+/// How long one that may still bring a request is listened to when the process ends.
+const LAST_MOMENT: Duration = Duration::from_millis(250);
+
 /// Serves a connection until it is over.
 pub(super) async fn serve(guest: Guest, mut connection: Box<Connection>) {
     let alarm = Arc::new(Alarm::default());
@@ -88,15 +91,16 @@ async fn drive(guest: Guest, mut connection: H2<Stream, Bytes>, alarm: Arc<Alarm
                 // New requests go elsewhere; streams end by their own (EDGE X8).
                 connection.graceful_shutdown();
                 ending = true;
+                until = Instant::now() + LAST_MOMENT;
                 continue;
             }
             accepted = HttpSession::from_h2_conn(&mut connection, digest.clone()) => accepted,
             () = sleep_until(until) => {
-                if !alarm.has_settings() {
+                if !alarm.has_settings() && !ending {
                     return debug!("an HTTP/2 connection took too long to begin");
                 }
                 if connection.has_streams() {
-                    until = Instant::now() + IDLE;
+                    until = Instant::now() + if ending { LAST_MOMENT } else { IDLE };
                 } else if ending {
                     return;
                 } else {
