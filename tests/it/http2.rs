@@ -274,6 +274,42 @@ async fn a_stop_lets_requests_end() {
     soon("the stop", stop).await.expect("stops");
 }
 
+/// EDGE X8: a client that has asked for nothing and hears nothing does not hold up the end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deaf_client_does_not_hold_up_the_end() {
+    let gateway = gateway("http://127.0.0.1:1", "shutdown: {drain: 1h}\n");
+    let mut tcp = TcpStream::connect(gateway.address).await.expect("connects");
+    tcp.write_all(&[PREFACE, SETTINGS].concat())
+        .await
+        .expect("sent");
+    let mut frame = [0; 9];
+    tcp.read_exact(&mut frame).await.expect("its settings");
+    soon("the stop", gateway.gateway.stop()).await;
+}
+
+/// EDGE P10: the bounds of heads are those of HTTP/1.
+#[tokio::test(flavor = "multi_thread")]
+async fn heads_are_bounded() {
+    let upstream = TestUpstream::saying(json("1")).await;
+    let gateway = gateway(&upstream.url(), "");
+    let (mut client, _task) = connect(&gateway).await;
+    for (fields, length, status) in [
+        (100, 100, StatusCode::OK),
+        (101, 100, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
+        (0, 9_000, StatusCode::URI_TOO_LONG),
+    ] {
+        let mut request = to(&format!("/{}", "a".repeat(length)));
+        for number in 0..fields {
+            let name = http::HeaderName::try_from(format!("x-{number}")).expect("a name");
+            request
+                .headers_mut()
+                .insert(name, "y".parse().expect("a value"));
+        }
+        let (got, _) = answer(&mut client, request).await.expect("an answer");
+        assert_eq!(got, status, "{fields} fields, {length} bytes");
+    }
+}
+
 /// Another implementation under load.
 #[tokio::test(flavor = "multi_thread")]
 async fn nghttp2_is_served() {

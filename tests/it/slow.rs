@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use tokio::net::TcpSocket;
 
 use super::support::client::{Connection, EventSource};
-use super::support::eventually;
 use super::support::gateway::TestGateway;
 use super::support::upstream::{TestUpstream, json};
+use super::support::{eventually, soon};
 use wellspring::sse::parser::{Item, Parser};
 
 fn document(n: usize) -> String {
@@ -78,4 +78,33 @@ async fn a_reader_that_takes_nothing_is_closed() {
     }
     assert_eq!(fast.event().await.data, document(n));
     assert_eq!(gateway.gateway.open_streams(), 1);
+}
+
+/// EDGE B3: an answer that passes through is not kept for a client that takes none of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_nobody_takes_is_given_up() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("bound"));
+    let gateway = TestGateway::start(&format!(
+        "upstreams: {{legacy: {{url: \"{url}\"}}}}\nroutes: [{{prefix: /, upstream: legacy}}]\nlimits: {{write_stall: 1s}}\n"
+    ));
+    let mut client = Connection::open(gateway.address).await;
+    client.send(b"GET /big HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    let (mut upstream, _) = soon("the request", listener.accept())
+        .await
+        .expect("accepts");
+    let head = b"HTTP/1.1 200 OK\r\ncontent-length: 10000000000\r\n\r\n";
+    tokio::io::AsyncWriteExt::write_all(&mut upstream, head)
+        .await
+        .expect("sent");
+    let piece = vec![b'x'; 1 << 16];
+    soon("given up", async {
+        while tokio::io::AsyncWriteExt::write_all(&mut upstream, &piece)
+            .await
+            .is_ok()
+        {}
+    })
+    .await;
 }

@@ -20,8 +20,8 @@ use super::head::{self, Fault, Head, Scan};
 /// How long an idle connection is kept for its next request.
 const KEEPALIVE: Duration = Duration::from_secs(75);
 
-/// What a head is read into at first: most fit, and the allocator has such pieces at hand.
-const ROOM: usize = 1000;
+/// What a head is read into at first: most fit.
+const ROOM: usize = 2 * 1024;
 
 /// How long, and for how many bytes, a refused client is listened to, so that it can read why (RFC 9112 §9.6).
 const LINGER: Duration = Duration::from_secs(1);
