@@ -39,7 +39,7 @@ lint: ## Check lints, warnings being errors
 fmt: ## Format the code
 	cargo fmt --all
 
-bench: ## Measure the gateway against a bare broadcaster; QUICK=1 takes a minute
+bench: ## Measure the gateway against a bare broadcaster; QUICK=1 takes a minute or two
 	@tests/setup build
 	$(ENVIRONMENT)
 	cargo build --profile bench --locked --bin wellspring --example bare_proxy
