@@ -47,12 +47,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tracing::{debug, error};
 
 use crate::channel::{ChannelKey, EventId, Hub, StreamId};
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::fanout::Fanout;
 use crate::metrics::{Metrics, UpstreamMetrics};
 use crate::value::Value;
 use access_log::{Record, RequestId};
-use auth::{Gate, Guard, Identity};
+use auth::{Gate, Identity};
 use client_address::ClientAddress;
 use cors::Header;
 pub use front::{Settings, TlsError};
@@ -61,7 +61,6 @@ pub use live::Switch;
 use pass::Passing;
 use peer::Peer;
 use reply::Rejection;
-use route::Target;
 use upstream::head::{self, MAX_HOPS};
 use upstream::line::{Lines, Patience};
 use visit::Visit;
@@ -163,10 +162,7 @@ impl Edge {
     async fn serve(&self, session: &mut Session, ctx: &mut Context) -> pingora::Result<Served> {
         let live = ctx.live.clone();
         if let Some(why) = request::fault(session.req_header()) {
-            return refuse(session, &Rejection::BadRequest(why), &ctx.request_id, &[]).await;
-        }
-        if let Some(rejection) = request::is_too_large(session.req_header()) {
-            return refuse(session, &rejection, &ctx.request_id, &[]).await;
+            return refuse(session, &why, &ctx.request_id, &[]).await;
         }
         // Before anything that an answer could tell about this gateway (EDGE P23).
         let host = request::host_name(session.req_header()).unwrap_or_default();
@@ -187,57 +183,47 @@ impl Edge {
             .route(&path)
             .and_then(|route| Some(live.upstreams.get(&route.upstream.name)?.on(route)));
         let target = live.router.target(&path);
-        if let (Some(record), Some(index)) = (&ctx.record, target.stream()) {
-            record.found(&live.counts.streams[index]);
-        }
-        let mut headers = match target.stream() {
-            Some(index) => live.path_headers(index, session),
-            None => Vec::new(),
-        };
-        let passes_preflights = match target {
-            Target::Stream(index, _) | Target::Publish(index, _) | Target::Refused(index, _) => {
-                let publishing = matches!(target, Target::Publish(..) | Target::Refused(_, true));
-                let has_guard = live.guard(index, publishing).is_some();
-                options::passes(&live.config.streams[index], route.is_some(), has_guard)
+        let place = target.place();
+        let guard = place.and_then(|(index, publishing)| live.guard(index, publishing));
+        let mut headers = Vec::new();
+        if let Some((index, _)) = place {
+            headers = live.path_headers(index, session);
+            if let Some(record) = &ctx.record {
+                record.found(&live.counts.streams[index]);
             }
-            Target::Other => route.is_some(),
-        };
-        if !options::is_ours(session.req_header(), &target, passes_preflights) {
-            match live.limits.request(target.stream(), ctx.client.address) {
+        }
+        let stream = place.map(|(index, _)| &*live.config.streams[index]);
+        let passes =
+            stream.is_none_or(|stream| options::passes(stream, route.is_some(), guard.is_some()));
+        let answers_preflight = options::is_ours(session.req_header(), &target, passes);
+        if !answers_preflight {
+            let index = place.map(|(index, _)| index);
+            match live.limits.request(index, ctx.client.address) {
                 Ok(told) => headers.extend(told),
                 Err(excess) => {
-                    // What is left of a body is not read: the connection ends with the answer (EDGE P4).
-                    if request::has_body(&session.req_header().headers) {
-                        session.set_keepalive(None);
-                    }
                     let rejection = Rejection::Limited(excess);
-                    return refuse(session, &rejection, &ctx.request_id, &headers).await;
+                    return refuse_unread(session, &rejection, &ctx.request_id, &headers).await;
                 }
             }
         }
-        let (index, params, publishing) = match target {
-            Target::Stream(index, params) => (index, Some(params), false),
-            Target::Publish(index, params) => (index, Some(params), true),
-            Target::Refused(index, publishing) => (index, None, publishing),
-            Target::Other => {
-                for (index, publishing) in live.guarded_alikes(&path) {
-                    if let Some(rejection) = self.keep_out(session, ctx, index, publishing).await {
-                        return refuse(session, &rejection, &ctx.request_id, &headers).await;
-                    }
+        let Some((index, publishing)) = place else {
+            for (index, publishing) in live.guarded_alikes(&path) {
+                if let Err(why) = self.admit(session, ctx, &live, (index, publishing)).await {
+                    return refuse_unread(session, &why, &ctx.request_id, &headers).await;
                 }
-                return match route {
-                    Some(upstream) => Ok(Served::Pass(Passing::new(upstream, None))),
-                    None => refuse(session, &Rejection::NotFound, &ctx.request_id, &headers).await,
-                };
             }
+            return match route {
+                Some(upstream) => Ok(Served::Pass(Passing::new(upstream, None))),
+                None => refuse(session, &Rejection::NotFound, &ctx.request_id, &headers).await,
+            };
         };
-        if let Some(guard) = live.guard(index, publishing) {
+        if let Some(guard) = guard {
             headers.extend(guard.headers());
         }
-        if let Some(why) = self.keep_out(session, ctx, index, publishing).await {
-            return refuse(session, &why, &ctx.request_id, &headers).await;
+        if let Err(why) = self.admit(session, ctx, &live, (index, publishing)).await {
+            return refuse_unread(session, &why, &ctx.request_id, &headers).await;
         }
-        let Some(params) = params else {
+        let Some(params) = target.into_params() else {
             return refuse(session, &Rejection::BadParameter, &ctx.request_id, &headers).await;
         };
         let visit = Visit {
@@ -252,55 +238,34 @@ impl Edge {
             request_id: &ctx.request_id,
             identity: ctx.identity.as_ref(),
             record: ctx.record.as_ref(),
-            passes_preflights,
             route: route.as_ref(),
+            answers_preflight,
         };
         match publishing {
             true => self.serve_publish(session, visit).await,
             false => self.serve_stream(session, visit).await,
         }
     }
-}
 
-impl Edge {
-    /// Why a request for a path of a stream is not let in, if it is not.
-    async fn keep_out(
-        &self,
-        session: &mut Session,
-        ctx: &mut Context,
-        index: usize,
-        publishing: bool,
-    ) -> Option<Rejection> {
-        let live = ctx.live.clone();
-        let stream = &live.config.streams[index];
-        let request = session.req_header();
-        let admitted = match live.guard(index, publishing) {
-            Some(guard) => self.admit(session, ctx, guard, (stream, publishing)).await,
-            // Whoever is on this machine may publish, but pages that its browsers show are not (EDGE C15).
-            None if publishing
-                && request.method == Method::POST
-                && auth::is_foreign(&stream.cors, &request.headers) =>
-            {
-                Err(Rejection::CrossSite)
-            }
-            None => Ok(()),
-        };
-        let why = admitted.err()?;
-        // What is left of the body is not read: the connection ends with the answer (EDGE P4).
-        if request::has_body(&session.req_header().headers) {
-            session.set_keepalive(None);
-        }
-        Some(why)
-    }
-
-    /// Finds out who asks. A preflight has no credentials to show (EDGE C6), and nothing else either.
+    /// Lets a request for a path of a stream in, and notes who asks. A preflight has no credentials to show (EDGE C6), and
+    /// nothing else either.
     async fn admit(
         &self,
         session: &mut Session,
         ctx: &mut Context,
-        guard: &Guard,
-        (stream, publishing): (&config::Stream, bool),
+        live: &Live,
+        (index, publishing): (usize, bool),
     ) -> Result<(), Rejection> {
+        let stream = &live.config.streams[index];
+        let Some(guard) = live.guard(index, publishing) else {
+            let request = session.req_header();
+            let publishes = publishing && request.method == Method::POST;
+            // Whoever is on this machine may publish, but pages that its browsers show are not (EDGE C15).
+            return match publishes && auth::is_foreign(&stream.cors, &request.headers) {
+                true => Err(Rejection::CrossSite),
+                false => Ok(()),
+            };
+        };
         let query = guard.take_query(session.req_header_mut());
         let request = session.req_header();
         if request.method == Method::OPTIONS
@@ -577,6 +542,19 @@ impl fmt::Debug for Edge {
             .field("live", &self.live)
             .finish_non_exhaustive()
     }
+}
+
+/// The same before the request's body is read: what is left of it is not, the connection ends with the answer (EDGE P4).
+async fn refuse_unread(
+    session: &mut Session,
+    rejection: &Rejection,
+    request_id: &RequestId,
+    headers: &[Header],
+) -> pingora::Result<Served> {
+    if request::has_body(&session.req_header().headers) {
+        session.set_keepalive(None);
+    }
+    refuse(session, rejection, request_id, headers).await
 }
 
 async fn refuse(

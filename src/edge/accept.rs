@@ -235,21 +235,24 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, house: House) {
 
 /// How many requests may pass through at once: with its client, each may take four descriptors.
 pub(super) fn places() -> usize {
-    use nix::sys::resource::{Resource, getrlimit};
-    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
-    let spare = limit - RESERVE.min(limit / 4);
-    usize::try_from(spare / 4).map_or(MOST_PLACES, |places| places.clamp(1, MOST_PLACES))
+    usize::try_from(for_clients().unwrap_or(1024) / 4)
+        .map_or(MOST_PLACES, |places| places.clamp(1, MOST_PLACES))
 }
 
 /// Whether this descriptor is one of the last. The system always gives the lowest that is free, so its number says how many
 /// are taken, whoever took them.
 fn is_scarce(descriptor: RawFd) -> bool {
-    use nix::sys::resource::{Resource, getrlimit};
-    let Ok((limit, _)) = getrlimit(Resource::RLIMIT_NOFILE) else {
+    let Some(for_clients) = for_clients() else {
         return false;
     };
-    let reserve = RESERVE.min(limit / 4);
-    u64::try_from(descriptor).is_ok_and(|descriptor| descriptor >= limit - reserve)
+    u64::try_from(descriptor).is_ok_and(|descriptor| descriptor >= for_clients)
+}
+
+/// How many descriptors there are besides the reserve, as far as the system says.
+fn for_clients() -> Option<u64> {
+    use nix::sys::resource::{Resource, getrlimit};
+    let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
+    Some(limit - RESERVE.min(limit / 4))
 }
 
 /// Waits until descriptors are free again.

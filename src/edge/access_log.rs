@@ -15,7 +15,6 @@ use tracing::info;
 
 use super::front::Guest;
 use super::reply::Rejection;
-use super::request;
 use crate::fanout::{End, Ended, Reason};
 use crate::metrics::{Closing, EventKind, Held, Label, Metrics, Opening, Refusal, StreamMetrics};
 
@@ -83,13 +82,17 @@ pub(super) struct Record {
 impl Record {
     pub(super) fn new(session: &Session) -> Self {
         let request = session.req_header();
-        let accept = request::joined(&request.headers, ACCEPT).unwrap_or_default();
+        let mut accept = request.headers.get_all(ACCEPT).iter();
+        let names_streams = |line: &http::HeaderValue| {
+            line.to_str()
+                .is_ok_and(|line| line.contains("text/event-stream"))
+        };
         Self {
             began: Instant::now(),
             method: request.method.clone(),
             path: request.uri.path().to_owned(),
             protocol: protocol(request.version),
-            wants_stream: request.method == Method::GET && accept.contains("text/event-stream"),
+            wants_stream: request.method == Method::GET && accept.any(names_streams),
             stream: OnceLock::new(),
         }
     }

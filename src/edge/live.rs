@@ -105,12 +105,13 @@ impl Live {
             let pass = known.unwrap_or_else(|| PassThrough::new(Arc::clone(upstream)));
             (name.clone(), pass)
         };
+        let guards: Vec<Guards> = config.streams.iter().map(guards).collect();
         Self {
             router: Router::new(&config),
             upstreams: config.upstreams.iter().map(pass_through).collect(),
             limits: Limits::new(&config, before.map(|before| &before.limits)),
-            alikes: alikes(&config),
-            guards: config.streams.iter().map(guards).collect(),
+            alikes: alikes(&config, &guards),
+            guards,
             counts,
             ids,
             config,
@@ -154,14 +155,14 @@ impl Live {
     }
 }
 
-fn alikes(config: &Config) -> Vec<(Alike, usize, bool)> {
+fn alikes(config: &Config, guards: &[Guards]) -> Vec<(Alike, usize, bool)> {
     let mut alikes = Vec::new();
-    for (index, stream) in config.streams.iter().enumerate() {
-        if !stream.auth.0.is_empty() {
+    for (index, (stream, guards)) in config.streams.iter().zip(guards).enumerate() {
+        if guards.read.is_some() {
             alikes.push((Alike::new(stream.path.as_str()), index, false));
         }
         if let config::Source::Publish(publish) = &stream.source
-            && !publish.auth.0.is_empty()
+            && guards.publish.is_some()
         {
             alikes.push((Alike::new(publish.path.as_str()), index, true));
         }

@@ -27,19 +27,15 @@ pub(super) fn is_ours(request: &RequestHeader, target: &Target, passes: bool) ->
         Target::Publish(..) => OF_PUBLISH,
         Target::Refused(..) | Target::Other => return false,
     };
-    request.method == Method::OPTIONS && asks_for(request, methods, passes)
+    let asked = request.headers.get(ACCESS_CONTROL_REQUEST_METHOD);
+    let takes = asked.is_some_and(|asked| methods.iter().any(|method| asked == method));
+    request.method == Method::OPTIONS && cors::is_preflight(&request.headers) && (takes || !passes)
 }
 
 /// Whether a preflight for another method is the upstream's to decide: where that method goes to it, nobody is asked who he
 /// is, and the file says nothing about origins.
 pub(super) fn passes(stream: &Stream, has_route: bool, has_guard: bool) -> bool {
     has_route && !has_guard && stream.cors.origins.is_empty()
-}
-
-fn asks_for(request: &RequestHeader, methods: &[&str], passes: bool) -> bool {
-    let asked = request.headers.get(ACCESS_CONTROL_REQUEST_METHOD);
-    let ours = asked.is_some_and(|asked| methods.iter().any(|method| asked == method));
-    cors::is_preflight(&request.headers) && (ours || !passes)
 }
 
 /// A preflight for what the gateway itself takes is answered before anything else could cost something (EDGE C6). Any other
@@ -51,19 +47,17 @@ pub(super) async fn options(
 ) -> pingora::Result<Served> {
     let request = &session.req_header().headers;
     let preflight = cors::is_preflight(request);
-    let ours = asks_for(session.req_header(), methods, visit.passes_preflights);
-    let methods = match visit.route {
-        Some(_) if preflight => OF_ROUTE,
-        _ => methods,
-    };
-    if let Some(pass) = visit.route.filter(|_| !ours) {
+    if let Some(pass) = visit.route.filter(|_| !visit.answers_preflight) {
         return Ok(Served::Pass(match preflight {
             true => Passing::new(pass.clone(), None),
             false => visit.passing(session, pass),
         }));
     }
     let headers = match preflight {
-        true => cors::preflight_headers(&visit.stream.cors, request, methods),
+        true => {
+            let methods = visit.route.map_or(methods, |_| OF_ROUTE);
+            cors::preflight_headers(&visit.stream.cors, request, methods)
+        }
         false => {
             let mut headers = visit.headers.clone();
             headers.push((CACHE_CONTROL, HeaderValue::from_static("no-store")));

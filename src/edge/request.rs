@@ -21,8 +21,9 @@ pub(super) fn host_name(request: &RequestHeader) -> Option<&str> {
     Some(end.map_or(host, |end| &host[..after_address + end]))
 }
 
-/// Why an HTTP/2 request cannot be read in one way only (EDGE P3, X6). Of HTTP/1 the head was read before Pingora had it.
-pub(super) fn fault(request: &RequestHeader) -> Option<&'static str> {
+/// Why an HTTP/2 request is not taken: it cannot be read in one way only (EDGE P3, X6), or is beyond what a head may be
+/// (P10); the size of its fields HTTP/2 itself has bounded. Of HTTP/1 the head was read before Pingora had it.
+pub(super) fn fault(request: &RequestHeader) -> Option<Rejection> {
     if request.version != Version::HTTP_2 {
         return None;
     }
@@ -30,10 +31,9 @@ pub(super) fn fault(request: &RequestHeader) -> Option<&'static str> {
         .uri
         .path_and_query()
         .map_or("", |target| target.as_str());
-    if !(target == "*" || target.starts_with('/'))
-        || !target.bytes().all(|byte| byte.is_ascii_graphic())
-    {
-        return Some("The request target is none.");
+    let is_target = target == "*" || target.starts_with('/');
+    if !is_target || !target.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Some(Rejection::BadRequest("The request target is none."));
     }
     if request
         .headers
@@ -42,25 +42,17 @@ pub(super) fn fault(request: &RequestHeader) -> Option<&'static str> {
         .nth(1)
         .is_some()
     {
-        return Some("The request has more than one Content-Length.");
+        let why = "The request has more than one Content-Length.";
+        return Some(Rejection::BadRequest(why));
     }
     match host(request) {
-        Some(host) if is_authority(host.as_bytes()) => None,
-        _ => Some("The authority is no host name."),
+        Some(host) if is_authority(host.as_bytes()) => {}
+        _ => return Some(Rejection::BadRequest("The authority is no host name.")),
     }
-}
-
-/// Whether an HTTP/2 request is beyond what HTTP/1 heads may be (EDGE P10); the size of its fields HTTP/2 itself has bounded.
-pub(super) fn is_too_large(request: &RequestHeader) -> Option<Rejection> {
-    let target = request
-        .uri
-        .path_and_query()
-        .map_or(0, |target| target.as_str().len());
-    match request.version {
-        Version::HTTP_2 if target > MAX_LINE => Some(Rejection::UriTooLong),
-        Version::HTTP_2 if request.headers.len() > MAX_HEADERS => Some(Rejection::HeadTooLarge),
-        _ => None,
+    if target.len() > MAX_LINE {
+        return Some(Rejection::UriTooLong);
     }
+    (request.headers.len() > MAX_HEADERS).then_some(Rejection::HeadTooLarge)
 }
 
 /// All lines of a header as one, `None` when there is none.

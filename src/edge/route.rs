@@ -20,13 +20,21 @@ pub(super) enum Target {
 }
 
 impl Target {
-    /// The stream that the path belongs to.
-    pub(super) fn stream(&self) -> Option<usize> {
+    /// The stream that the path belongs to, and whether it is its path for publishing.
+    pub(super) fn place(&self) -> Option<(usize, bool)> {
         match self {
-            Self::Stream(index, _) | Self::Publish(index, _) | Self::Refused(index, _) => {
-                Some(*index)
-            }
+            Self::Stream(index, _) => Some((*index, false)),
+            Self::Publish(index, _) => Some((*index, true)),
+            Self::Refused(index, publishing) => Some((*index, *publishing)),
             Self::Other => None,
+        }
+    }
+
+    /// Values of the stream's parameters, where the path has good ones.
+    pub(super) fn into_params(self) -> Option<Params> {
+        match self {
+            Self::Stream(_, params) | Self::Publish(_, params) => Some(params),
+            Self::Refused(..) | Self::Other => None,
         }
     }
 }

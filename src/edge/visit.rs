@@ -46,10 +46,10 @@ pub(super) struct Visit<'a> {
     pub(super) record: Option<&'a Record>,
     /// Who asks, where the path wants to know.
     pub(super) identity: Option<&'a Identity>,
-    /// Whether preflights for other methods go there, too.
-    pub(super) passes_preflights: bool,
     /// The route that other methods go to.
     pub(super) route: Option<&'a PassThrough>,
+    /// It is a preflight that the gateway answers, whatever the route.
+    pub(super) answers_preflight: bool,
 }
 
 impl Visit<'_> {
@@ -222,48 +222,46 @@ async fn unavailable(
             let excess = Excess::of_channels(visit.stream.max_channels);
             over(session, visit, excess, accept).await
         }
-        Unavailable::Retired
-            if visit.overload == Overload::Stream && accept == Some("text/event-stream") =>
-        {
-            let headers = visit.stream_headers();
-            stream::soft_reject(session, &headers, "reload", RELOADED, visit.request_id).await?;
-            Ok(Served::Answered)
-        }
         Unavailable::Retired => {
-            let gone = Rejection::Reloaded;
-            refuse(session, &gone, visit.request_id, &visit.headers).await
+            let told = ("reload", RELOADED);
+            turn_away(session, visit, &Rejection::Reloaded, told, accept).await
         }
     }
 }
 
-/// Refuses a stream. An EventSource would never come back from a status (EDGE L3).
+/// There is more than there may be.
 async fn over(
     session: &mut Session,
     visit: &Visit<'_>,
     excess: Excess,
     accept: Option<&str>,
 ) -> pingora::Result<Served> {
-    if visit.overload == Overload::Stream && accept == Some("text/event-stream") {
-        let reason = match excess.is_overload() {
-            true => "overloaded",
-            false => "limit",
-        };
-        visit.request_id.refused(Refused {
-            why: Rejection::Limited(excess.clone()).refusal(),
-            softly: true,
-        });
-        stream::soft_reject(
-            session,
-            &visit.stream_headers(),
-            reason,
-            excess.retry,
-            visit.request_id,
-        )
-        .await?;
-        return Ok(Served::Answered);
+    let reason = match excess.is_overload() {
+        true => "overloaded",
+        false => "limit",
+    };
+    let told = (reason, excess.retry);
+    turn_away(session, visit, &Rejection::Limited(excess), told, accept).await
+}
+
+/// Refuses a stream. An EventSource would never come back from a status (EDGE L3): it is told a reason, and when to.
+async fn turn_away(
+    session: &mut Session,
+    visit: &Visit<'_>,
+    rejection: &Rejection,
+    (reason, retry): (&str, Duration),
+    accept: Option<&str>,
+) -> pingora::Result<Served> {
+    if visit.overload != Overload::Stream || accept != Some("text/event-stream") {
+        return refuse(session, rejection, visit.request_id, &visit.headers).await;
     }
-    let rejection = Rejection::Limited(excess);
-    refuse(session, &rejection, visit.request_id, &visit.headers).await
+    visit.request_id.refused(Refused {
+        why: rejection.refusal(),
+        softly: true,
+    });
+    let headers = visit.stream_headers();
+    stream::soft_reject(session, &headers, reason, retry, visit.request_id).await?;
+    Ok(Served::Answered)
 }
 
 /// Whether a request gets the event stream, should it be let in.

@@ -163,18 +163,27 @@ impl Places {
 
     /// The query without tokens, to the byte; `None`: it has none (EDGE A9).
     pub(super) fn cleared(&self, query: &str) -> Option<String> {
+        // Some upstreams separate pairs by semicolons.
+        const BETWEEN: [char; 2] = ['&', ';'];
         let is_token = |pair: &&str| {
+            let pair = pair.trim_end_matches(BETWEEN);
             let name = url::form_urlencoded::parse(pair.as_bytes()).next();
             name.is_some_and(|(name, _)| self.queries.iter().any(|known| *known == name))
         };
-        // Some upstreams separate pairs by semicolons.
-        let pairs = || query.split_inclusive(['&', ';']);
-        let bare = |pair: &str| pair.trim_end_matches(['&', ';']).to_owned();
-        pairs().any(|pair| is_token(&bare(pair).as_str())).then(|| {
-            let kept = pairs().filter(|pair| !is_token(&bare(pair).as_str()));
-            let kept: String = kept.collect();
-            kept.trim_end_matches(['&', ';']).to_owned()
-        })
+        let pairs: Vec<&str> = query.split_inclusive(BETWEEN).collect();
+        if !pairs.iter().any(is_token) {
+            return None;
+        }
+        let mut kept: String = pairs
+            .iter()
+            .filter(|pair| !is_token(pair))
+            .copied()
+            .collect();
+        // What stood between a token at the end and the pair before it.
+        if !query.ends_with(BETWEEN) && pairs.last().is_some_and(is_token) {
+            kept.pop();
+        }
+        Some(kept)
     }
 }
 
@@ -360,6 +369,9 @@ mod tests {
         );
         assert_eq!(cleared("access%5Ftoken=x").as_deref(), Some(""));
         assert_eq!(cleared("access_token").as_deref(), Some(""));
+        assert_eq!(cleared("x=1;access_token=t").as_deref(), Some("x=1"));
+        assert_eq!(cleared("a&access_token=t;b;").as_deref(), Some("a&b;"));
+        assert_eq!(cleared("a=1&access_token=t&").as_deref(), Some("a=1&"));
     }
 
     proptest! {
