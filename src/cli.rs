@@ -143,14 +143,19 @@ fn start_logging(cli: &Cli) -> Result<Log, Box<dyn std::error::Error>> {
         .and(filter_fn(is_fit));
     let log = Log::to(io::stderr())?;
     let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let lines = fmt::layer().with_writer(log.clone()).with_ansi(colours);
+    let lines = fmt::layer()
+        .with_writer(log.clone())
+        .with_ansi(colours)
+        .with_target(false);
     let logs = tracing_subscriber::registry();
     match cli.log_format {
-        LogFormat::Text => logs
-            .with(lines.with_target(false).with_filter(filter))
-            .init(),
+        LogFormat::Text if colours => logs.with(lines.with_filter(filter)).init(),
+        LogFormat::Text => {
+            let lines = lines.fmt_fields(log::fields::Plain);
+            logs.with(lines.with_filter(filter)).init();
+        }
         LogFormat::Json => {
-            let lines = lines.json().flatten_event(true);
+            let lines = lines.with_target(true).json().flatten_event(true);
             logs.with(lines.with_filter(filter)).init();
         }
     }

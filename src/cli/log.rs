@@ -3,6 +3,8 @@
 //! Whoever logs never waits: not for a terminal, not for a full pipe that nobody reads. Lines that there is no room for are
 //! dropped, and how many is told as soon as there is room again.
 
+pub(super) mod fields;
+
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;

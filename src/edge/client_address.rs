@@ -27,9 +27,8 @@ pub(super) const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forward
 pub(super) struct ClientAddress {
     /// Whose request it is: an IPv4 address is never in IPv6 form (EDGE Q5).
     pub(super) address: IpAddr,
-    /// The client and the trusted proxies after it, up to the connection's other end: the `X-Forwarded-For` of the request
-    /// to the upstream. Never empty.
-    pub(super) forwarded_for: Vec<IpAddr>,
+    /// The trusted proxies between it and us, the connection's other end being the last. None: the client is that itself.
+    pub(super) proxies: Vec<IpAddr>,
     /// `https` or `http`: how the client spoke, as far as we or a trusted proxy know.
     pub(super) proto: &'static str,
     /// Which host the client asked for, where a trusted proxy says so. `None`: the request's own.
@@ -44,7 +43,7 @@ impl ClientAddress {
         let address = peer.address.ip().to_canonical();
         Self {
             address,
-            forwarded_for: vec![address],
+            proxies: Vec::new(),
             proto: if peer.tls { "https" } else { "http" },
             host: None,
             disputed: false,
@@ -65,30 +64,32 @@ impl ClientAddress {
         let listed = header::forwarded_for(headers);
         let elements = header::forwarded(headers);
         let named: Vec<_> = elements.iter().map(|element| element.client).collect();
-        let chain = walk(if listed.is_empty() { &named } else { &listed });
-        let address = chain.first().copied().unwrap_or(itself.address);
-        let disputed =
-            !listed.is_empty() && !named.is_empty() && walk(&named).first() != Some(&address);
+        let (address, proxies) = walk(if listed.is_empty() { &named } else { &listed });
+        let disputed = !listed.is_empty() && !named.is_empty() && walk(&named).0 != address;
         // What the hop said that the client reached: the elements of trusted hops stand right of it.
-        let element = (listed.is_empty() && chain.len() > 1)
-            .then(|| elements.into_iter().rev().nth(chain.len() - 2))
+        let element = (listed.is_empty() && !proxies.is_empty())
+            .then(|| elements.into_iter().rev().nth(proxies.len() - 1))
             .flatten();
         let element = element.unwrap_or_default();
         let proto = element.proto.or_else(|| header::proto(headers));
         let host = element.host.or_else(|| header::host(headers));
         Self {
             address,
-            forwarded_for: chain,
+            proxies,
             proto: proto.unwrap_or(itself.proto),
             host,
             disputed,
         }
     }
 
-    /// The value of `X-Forwarded-For` for an upstream.
-    pub(super) fn forwarded_for_field(&self) -> String {
-        let hops = self.forwarded_for.iter().map(IpAddr::to_string);
-        hops.collect::<Vec<_>>().join(", ")
+    /// The value of `X-Forwarded-For` for an upstream: the client, and whom it came by.
+    pub(super) fn forwarded_for(&self) -> String {
+        let mut field = self.address.to_string();
+        for proxy in &self.proxies {
+            field.push_str(", ");
+            field.push_str(&proxy.to_string());
+        }
+        field
     }
 }
 
@@ -104,18 +105,23 @@ pub(super) fn warn_of_two_stories(peer: &Peer) {
     });
 }
 
-/// The hops from the client to `peer`, which is trusted. `hops` are in the order of the header: the nearest is the last.
-fn walk(peer: IpAddr, hops: &[Option<IpAddr>], trusts: impl Fn(IpAddr) -> bool) -> Vec<IpAddr> {
-    let mut chain = vec![peer];
+/// The client and the hops from it to `peer`, which is trusted. `hops` are in the order of the header: the nearest is the last.
+fn walk(
+    peer: IpAddr,
+    hops: &[Option<IpAddr>],
+    trusts: impl Fn(IpAddr) -> bool,
+) -> (IpAddr, Vec<IpAddr>) {
+    let (mut client, mut proxies) = (peer, Vec::new());
     for hop in hops.iter().rev() {
         let Some(hop) = *hop else { break };
-        chain.push(hop);
+        proxies.push(client);
+        client = hop;
         if !trusts(hop) {
             break;
         }
     }
-    chain.reverse();
-    chain
+    proxies.reverse();
+    (client, proxies)
 }
 
 #[cfg(test)]

@@ -87,7 +87,15 @@ pub(super) fn id(given: &[u8]) -> String {
         Ok(given) if (1..=64).contains(&given.len()) && given.as_bytes().iter().all(harmless) => {
             given.to_owned()
         }
-        _ => format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..)),
+        _ => {
+            const DIGITS: &[u8; 16] = b"0123456789abcdef";
+            let digit = |byte: u8| char::from(DIGITS[usize::from(byte)]);
+            let mut id = String::with_capacity(32);
+            for byte in fastrand::u128(..).to_be_bytes() {
+                id.extend([digit(byte >> 4), digit(byte & 15)]);
+            }
+            id
+        }
     }
 }
 

@@ -9,12 +9,22 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{Error, ErrorType};
 
 use crate::config::Upstream;
-use crate::edge::client_address::{ClientAddress, FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO};
+use crate::edge::client_address::ClientAddress;
 
 /// What a proxy in front is wont to say besides `X-Forwarded-*`.
 const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// What an answer says about the connection to the upstream.
+const OURS: [HeaderName; 6] = [
+    CONNECTION,
+    KEEP_ALIVE,
+    PROXY_CONNECTION,
+    TE,
+    TRAILER,
+    UPGRADE,
+];
 
 /// The gateway's name in `Via`.
 const PSEUDONYM: &str = "wellspring";
@@ -35,10 +45,13 @@ pub(super) fn rewrite(
         .uri
         .path_and_query()
         .map_or("/", |target| target.as_str());
-    let uri: Uri = format!("{base}{target}")
-        .parse()
-        .map_err(|error| Error::because(ErrorType::InvalidHTTPHeader, "target", error))?;
-    request.set_uri(uri);
+    // A path alone is what an upstream without a base path is asked for.
+    if !base.is_empty() || original.uri.authority().is_some() {
+        let uri: Uri = format!("{base}{target}")
+            .parse()
+            .map_err(|error| Error::because(ErrorType::InvalidHTTPHeader, "target", error))?;
+        request.set_uri(uri);
+    }
     // What an untrusted client says about hops before it is not passed on.
     for name in hop_claims(&request.headers) {
         request.remove_header(&name);
@@ -50,12 +63,12 @@ pub(super) fn rewrite(
         HeaderValue::from_str(authority.as_str()).ok()
     });
     if let Some(host) = host {
-        request.insert_header(FORWARDED_HOST, host)?;
+        request.insert_header("X-Forwarded-Host", host)?;
     }
-    request.insert_header(HOST, authority(upstream))?;
-    request.insert_header(FORWARDED_FOR, client.forwarded_for_field())?;
-    request.insert_header(FORWARDED_PROTO, client.proto)?;
-    request.append_header(VIA, via(original.version))?;
+    request.insert_header("Host", authority(upstream))?;
+    request.insert_header("X-Forwarded-For", client.forwarded_for())?;
+    request.insert_header("X-Forwarded-Proto", HeaderValue::from_static(client.proto))?;
+    request.append_header("Via", via(original.version))?;
     Ok(())
 }
 
@@ -68,17 +81,11 @@ pub(in crate::edge) fn clean(response: &mut ResponseHeader) -> pingora::Result<(
     for name in nominated(&response.headers) {
         response.remove_header(&name);
     }
-    for name in [
-        CONNECTION,
-        KEEP_ALIVE,
-        PROXY_CONNECTION,
-        TE,
-        TRAILER,
-        UPGRADE,
-    ] {
+    let ours = response.headers.keys().filter(|name| OURS.contains(name));
+    for name in ours.cloned().collect::<Vec<_>>() {
         response.remove_header(&name);
     }
-    response.append_header(VIA, via(response.version))?;
+    response.append_header("Via", via(response.version))?;
     Ok(())
 }
 
