@@ -3,6 +3,8 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use tokio::task::futures::TaskLocalFuture;
+
 use super::accept::{Open, Shared};
 use crate::config::Listener;
 
@@ -35,8 +37,8 @@ pub(super) struct Origin {
 
 impl Origin {
     /// Runs `serve`, all of whose requests come from here.
-    pub(super) async fn scope<F: Future>(self, serve: F) -> F::Output {
-        ORIGIN.scope(self, serve).await
+    pub(super) fn scope<F: Future>(self, serve: F) -> TaskLocalFuture<Self, F> {
+        ORIGIN.scope(self, serve)
     }
 }
 

@@ -28,10 +28,11 @@ pub(super) fn adopt(
     body: SendStream<Bytes>,
     arrival: Arrival,
     limits: Limits,
-    drain: watch::Receiver<Option<Drain>>,
+    mut drain: watch::Receiver<Option<Drain>>,
 ) {
-    let stream = Http2Stream::new(body, arrival, limits);
-    tokio::spawn(stream.run(drain));
+    let mut stream = Http2Stream::new(body, arrival, limits);
+    // Borrowed: what is moved into a future takes its room twice, and this one is there for each stream.
+    tokio::spawn(async move { stream.run(&mut drain).await });
 }
 
 #[derive(Debug)]
@@ -85,7 +86,7 @@ impl Http2Stream {
         }
     }
 
-    async fn run(mut self, drain: watch::Receiver<Option<Drain>>) {
+    async fn run(&mut self, drain: &mut watch::Receiver<Option<Drain>>) {
         let reason = self.serve(drain).await;
         if reason != Reason::ClientLeft && !(self.ending && self.unsent.is_empty()) {
             // Its end is not on its way: what is left of the stream is given up.
@@ -94,9 +95,9 @@ impl Http2Stream {
         self.held.account.close(reason, self.bytes, self.events);
     }
 
-    async fn serve(&mut self, mut drain: watch::Receiver<Option<Drain>>) -> Reason {
+    async fn serve(&mut self, drain: &mut watch::Receiver<Option<Drain>>) -> Reason {
         if drain.borrow_and_update().is_some() {
-            self.drain(&drain, Duration::ZERO);
+            self.drain(drain, Duration::ZERO);
         }
         let channel = self.held.subscription.channel().clone();
         let mut news = channel.version();
@@ -124,7 +125,7 @@ impl Http2Stream {
                 Some(Wake::Room | Wake::News | Wake::Time) => {}
                 Some(Wake::Drain) => {
                     let window = drain.borrow_and_update().map(|drain| drain.window);
-                    self.drain(&drain, window.unwrap_or_default());
+                    self.drain(drain, window.unwrap_or_default());
                 }
                 None if drain.has_changed().is_err() => return Reason::Stopped,
                 None => return Reason::ClientLeft,

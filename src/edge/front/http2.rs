@@ -53,7 +53,9 @@ pub(super) async fn serve(guest: Guest, mut connection: Box<Connection>) {
     let shaken = Box::pin(handshake(connection, Some(options(&guest.settings))));
     match timeout(guest.settings.header_timeout, shaken).await {
         // In a task of its own, without what the handshake needed.
-        Ok(Ok(connection)) => guest.clone().spawn(drive(guest, connection, alarm)),
+        Ok(Ok(mut connection)) => guest
+            .clone()
+            .spawn(async move { drive(&guest, &mut connection, &alarm).await }),
         Ok(Err(error)) => debug!(%error, "an HTTP/2 connection did not begin"),
         Err(_) => debug!("an HTTP/2 connection took too long to begin"),
     }
@@ -74,7 +76,8 @@ fn options(settings: &Settings) -> H2Options {
     options
 }
 
-async fn drive(guest: Guest, mut connection: H2<Stream, Bytes>, alarm: Arc<Alarm>) {
+/// Borrows what it drives: what is moved into a future takes its room twice.
+async fn drive(guest: &Guest, connection: &mut H2<Stream, Bytes>, alarm: &Alarm) {
     let digest = Arc::new(Digest::default());
     let mut malformed = 0;
     let mut ending = false;
@@ -94,7 +97,7 @@ async fn drive(guest: Guest, mut connection: H2<Stream, Bytes>, alarm: Arc<Alarm
                 until = Instant::now() + LAST_MOMENT;
                 continue;
             }
-            accepted = HttpSession::from_h2_conn(&mut connection, digest.clone()) => accepted,
+            accepted = HttpSession::from_h2_conn(connection, digest.clone()) => accepted,
             () = sleep_until(until) => {
                 if !alarm.has_settings() && !ending {
                     return debug!("an HTTP/2 connection took too long to begin");
@@ -135,7 +138,7 @@ async fn drive(guest: Guest, mut connection: H2<Stream, Bytes>, alarm: Arc<Alarm
 }
 
 /// Tells the client to be calm and ends the connection.
-async fn calm(mut connection: H2<Stream, Bytes>) {
+async fn calm(connection: &mut H2<Stream, Bytes>) {
     connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
     let closed = std::future::poll_fn(|cx| connection.poll_closed(cx));
     let _ = timeout(FAREWELL, closed).await;
