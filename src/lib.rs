@@ -40,6 +40,11 @@
 //! configuration is read by a small reader over a tree with positions instead of serde, because all problems are to be
 //! told at once. `config` uses the types of `value`, `sse`, `channel` and `token` that it parses into.
 
+/// Tests count what is allocated.
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 pub mod admin;
 pub mod channel;
 pub mod cli;

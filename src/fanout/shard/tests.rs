@@ -1,5 +1,6 @@
 //! A shard without its thread: real sockets, and a clock that is set by hand.
 
+mod allocations;
 mod ends;
 mod tls;
 
