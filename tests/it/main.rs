@@ -34,4 +34,5 @@ mod tls;
 mod upgrade;
 mod upstream_lies;
 mod upstream_tls;
+mod vanish;
 mod websocket;
