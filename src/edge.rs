@@ -170,6 +170,15 @@ impl Edge {
             return refuse(session, &Rejection::Misdirected, &ctx.request_id, &[]).await;
         }
         let path = session.req_header().uri.path().to_owned();
+        if path == "*" && session.req_header().method == Method::OPTIONS {
+            return match live.limits.request(None, ctx.client.address) {
+                Ok(told) => options::of_all(session, &told, &ctx.request_id).await,
+                Err(excess) => {
+                    let why = Rejection::Limited(excess);
+                    refuse_unread(session, &why, &ctx.request_id, &[]).await
+                }
+            };
+        }
         // Before anything is looked up: what is matched here and what an upstream serves must be the same (EDGE P12).
         if let Some(why) = route::ambiguity(&path) {
             return refuse(session, &Rejection::BadRequest(why), &ctx.request_id, &[]).await;
@@ -327,6 +336,7 @@ impl ProxyHttp for Edge {
         session.set_write_timeout(Some(ctx.live.config.limits.write_stall));
         ctx.request_id = RequestId::new(request::id(session.get_header_bytes(reply::REQUEST_ID)));
         ctx.record = Some(Record::new(session));
+        request::drop_idle_upgrade(session.req_header_mut());
         let headers = &session.req_header().headers;
         let trusted = &ctx.live.config.client_address;
         ctx.client = ClientAddress::of_request(&ctx.peer, headers, trusted);

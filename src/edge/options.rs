@@ -5,8 +5,9 @@ use http::{HeaderValue, Method, StatusCode};
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 
-use super::cors;
+use super::cors::{self, Header};
 use super::reply::{self, Rejection};
+use super::request;
 use super::route::Target;
 use super::{Passing, Served, Visit, refuse};
 use crate::config::Stream;
@@ -38,6 +39,28 @@ pub(super) fn passes(stream: &Stream, has_route: bool, has_guard: bool) -> bool 
     has_route && !has_guard && stream.cors.origins.is_empty()
 }
 
+/// `OPTIONS *` asks what the gateway takes, wherever (RFC 9110 §9.3.7): nobody behind it can say that.
+pub(super) async fn of_all(
+    session: &mut Session,
+    headers: &[Header],
+    request_id: &str,
+) -> pingora::Result<Served> {
+    if request::has_body(&session.req_header().headers) {
+        session.set_keepalive(None);
+    }
+    let mut headers = headers.to_vec();
+    headers.extend(allow(OF_ROUTE));
+    reply::respond(session, StatusCode::NO_CONTENT, &headers, None, request_id).await?;
+    Ok(Served::Answered)
+}
+
+/// The headers of an answer that says which methods there are.
+fn allow(methods: &[&str]) -> impl Iterator<Item = Header> {
+    let allow = HeaderValue::from_str(&methods.join(", ")).ok();
+    let no_store = (CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    std::iter::once(no_store).chain(allow.map(|allow| (ALLOW, allow)))
+}
+
 /// A preflight for what the gateway itself takes is answered before anything else could cost something (EDGE C6). Any other
 /// `OPTIONS` is the route's, or gets `Allow` (C7).
 pub(super) async fn options(
@@ -60,10 +83,7 @@ pub(super) async fn options(
         }
         false => {
             let mut headers = visit.headers.clone();
-            headers.push((CACHE_CONTROL, HeaderValue::from_static("no-store")));
-            if let Ok(allow) = HeaderValue::from_str(&methods.join(", ")) {
-                headers.push((ALLOW, allow));
-            }
+            headers.extend(allow(methods));
             headers
         }
     };

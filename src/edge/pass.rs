@@ -10,6 +10,7 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
+use tracing::warn;
 
 use super::client_address::ClientAddress;
 use super::cors::{self, Header};
@@ -122,6 +123,15 @@ impl Passing {
         response: &mut ResponseHeader,
         lines: &Lines,
     ) -> pingora::Result<()> {
+        if response.status == StatusCode::SWITCHING_PROTOCOLS && !session.is_upgrade_req() {
+            let upstream = self.upstream_name();
+            warn!(
+                upstream,
+                "an upstream switched protocols, which nobody asked for"
+            );
+            let why = "101 without a request for it";
+            return Err(Error::explain(ErrorType::InvalidHTTPHeader, why).into_up());
+        }
         // An HTTP/1.0 client cannot read chunks; its body ends with the connection.
         if session.req_header().version == Version::HTTP_10
             && response

@@ -1,6 +1,6 @@
 //! What a request's head says, and what makes it readable in two ways.
 
-use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 use pingora::http::RequestHeader;
 
@@ -53,6 +53,20 @@ pub(super) fn fault(request: &RequestHeader) -> Option<Rejection> {
         return Some(Rejection::UriTooLong);
     }
     (request.headers.len() > MAX_HEADERS).then_some(Rejection::HeadTooLarge)
+}
+
+/// Takes out an `Upgrade` that is to be ignored (RFC 9110 §7.8): `Connection` does not name it, or HTTP/1.0 knows none. Who reads
+/// the request next looks at the field alone.
+pub(super) fn drop_idle_upgrade(request: &mut RequestHeader) {
+    if !request.headers.contains_key(UPGRADE) {
+        return;
+    }
+    let options = joined(&request.headers, CONNECTION).unwrap_or_default();
+    let mut options = options.split(',').map(str::trim);
+    let is_named = options.any(|option| option.eq_ignore_ascii_case("upgrade"));
+    if request.version != Version::HTTP_11 || !is_named {
+        request.remove_header(&UPGRADE);
+    }
 }
 
 /// All lines of a header as one, `None` when there is none.

@@ -523,3 +523,39 @@ async fn a_client_that_leaves_ends_its_request() {
         assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
     }
 }
+
+/// RFC 9110 §9.3.7: what is asked of the gateway as a whole no upstream can answer; of a path they can.
+#[tokio::test(flavor = "multi_thread")]
+async fn options_of_the_whole_gateway_is_answered_by_it() {
+    let upstream = TestUpstream::saying(json("1")).await;
+    let gateway = gateway(&upstream.url());
+    for target in ["*", &format!("http://{}", gateway.address)] {
+        let answer = request(gateway.address, "OPTIONS", target, &[], "").await;
+        assert_eq!(answer.head.status, 204, "{target}");
+        let allow = answer.head.header("allow").expect("methods");
+        assert!(
+            allow.contains("GET") && allow.contains("OPTIONS"),
+            "{allow}"
+        );
+        assert_eq!(answer.head.header("content-length"), None);
+        assert!(answer.head.header("x-request-id").is_some());
+    }
+    assert_eq!(upstream.count(), 0);
+    let answer = request(gateway.address, "GET", "*", &[], "").await;
+    assert_eq!(answer.head.status, 400);
+    request(gateway.address, "OPTIONS", "/x", &[], "").await;
+    assert_eq!(upstream.count(), 1);
+    // What it leaves of the connection is no request.
+    let mut connection = Connection::open(gateway.address).await;
+    let smuggled = "GET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n";
+    let head = format!(
+        "OPTIONS * HTTP/1.1\r\nhost: a\r\ncontent-length: {}",
+        smuggled.len()
+    );
+    connection
+        .send(format!("{head}\r\n\r\n{smuggled}").as_bytes())
+        .await;
+    assert_eq!(connection.response(false).await.head.status, 204);
+    assert!(!connection.fill().await);
+    assert_eq!(upstream.count(), 1);
+}

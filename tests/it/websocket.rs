@@ -173,3 +173,51 @@ async fn a_client_that_leaves_ends_its_websocket() {
         0
     );
 }
+
+/// RFC 9110 §7.8: `Upgrade` that `Connection` does not name is ignored, and not forwarded; so is that of HTTP/1.0. A switch that
+/// follows all the same is the upstream's fault: a client that asked for nothing never sees it (EDGE P7, F6).
+#[tokio::test(flavor = "multi_thread")]
+async fn a_switch_that_nobody_asked_for_is_a_bad_gateway() {
+    let (listener, gateway) = start(true).await;
+    for head in [
+        "GET /ws HTTP/1.1\r\nhost: a\r\nupgrade: websocket\r\n\r\n",
+        "GET /ws HTTP/1.1\r\nhost: a\r\nconnection: keep-alive, upgrades\r\nupgrade: websocket\r\n\r\n",
+        "GET /ws HTTP/1.0\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
+        "GET /ws HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\n\r\n",
+        "GET /ws HTTP/1.1\r\nhost: a\r\n\r\n",
+        "GET /ws HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n",
+    ] {
+        let mut client = Connection::open(gateway.address).await;
+        client.send(head.as_bytes()).await;
+        let (mut upstream, seen) = asked(&listener).await;
+        assert!(!seen.contains("upgrade"), "{seen}");
+        upstream
+            .write_all(format!("{SWITCH}raw").as_bytes())
+            .await
+            .expect("sends");
+        let answer = client.response(false).await;
+        assert_eq!(answer.head.status, 502, "{head}");
+        assert_eq!(
+            answer.head.header("content-type"),
+            Some("application/problem+json")
+        );
+        assert!(!client.fill().await, "nothing is raw: {head}");
+    }
+}
+
+/// The same of a client that speaks HTTP/2, which knows no switch at all.
+#[tokio::test(flavor = "multi_thread")]
+async fn http2_is_never_switched() {
+    let (listener, gateway) = start(true).await;
+    let tcp = TcpStream::connect(gateway.address).await.expect("connects");
+    let (mut client, connection) = h2::client::handshake(tcp).await.expect("a handshake");
+    tokio::spawn(connection);
+    let request = http::Request::get("http://a/ws")
+        .body(())
+        .expect("a request");
+    let (response, _) = client.send_request(request, true).expect("sends");
+    let (mut upstream, _) = asked(&listener).await;
+    upstream.write_all(SWITCH.as_bytes()).await.expect("sends");
+    let response = soon("an answer", response).await.expect("an answer");
+    assert_eq!(response.status(), 502);
+}

@@ -98,7 +98,7 @@ pub(super) fn parse(head: &[u8]) -> Result<Head, Fault> {
     Ok(Head {
         length: head.len(),
         framing,
-        upgrade: fields.upgrade,
+        upgrade: line.is_11 && fields.upgrade && fields.connection_upgrade,
         cut,
     })
 }
@@ -185,7 +185,9 @@ struct Fields<'a> {
     /// Codings seen, and whether the last one is `chunked`.
     codings: usize,
     chunked: bool,
+    /// Both are needed to ask for another protocol (RFC 9110 §7.8).
     upgrade: bool,
+    connection_upgrade: bool,
 }
 
 impl<'a> Fields<'a> {
@@ -218,6 +220,10 @@ impl<'a> Fields<'a> {
             self.transfer_encoding(value)?;
         } else if name.eq_ignore_ascii_case(b"upgrade") {
             self.upgrade = true;
+        } else if name.eq_ignore_ascii_case(b"connection") {
+            let mut options = value.split(|&byte| byte == b',').map(trim);
+            self.connection_upgrade |=
+                options.any(|option| option.eq_ignore_ascii_case(b"upgrade"));
         }
         Ok(())
     }
