@@ -8,6 +8,7 @@ mod guard;
 mod ready;
 mod reply;
 mod view;
+mod visitors;
 
 use std::convert::Infallible;
 use std::fmt;
@@ -23,7 +24,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
@@ -34,6 +35,7 @@ use crate::fanout::Fanout;
 use crate::metrics::{self, Metrics};
 
 use reply::{Body, json, problem};
+use visitors::{Visit, Visitors};
 
 /// Connections at a time. Operators are few.
 const CONNECTIONS: usize = 64;
@@ -101,16 +103,18 @@ impl Admin {
     /// Serves until dropped.
     pub async fn serve(self: Arc<Self>, socket: std::net::TcpListener) -> io::Result<()> {
         let socket = TcpListener::from_std(socket)?;
-        let places = Arc::new(Semaphore::new(CONNECTIONS));
+        let visitors = Visitors::new(CONNECTIONS);
         loop {
-            // It is never closed.
-            let place = places.clone().acquire_owned().await.ok();
             match socket.accept().await {
                 Ok((tcp, _)) => {
-                    let admin = self.clone();
+                    let (admin, visit) = (self.clone(), visitors.come());
                     tokio::spawn(async move {
-                        admin.connection(tcp).await;
-                        drop(place);
+                        tokio::select! {
+                            () = admin.connection(tcp, &visit) => {}
+                            () = visit.is_over() => {
+                                debug!("an admin connection made room for another");
+                            }
+                        }
                     });
                 }
                 Err(error) => {
@@ -121,11 +125,13 @@ impl Admin {
         }
     }
 
-    async fn connection(self: Arc<Self>, tcp: TcpStream) {
+    async fn connection(self: Arc<Self>, tcp: TcpStream, visit: &Visit) {
         let Ok(own) = tcp.local_addr() else {
             return;
         };
+        let asks = visit.asks();
         let service = service_fn(move |request| {
+            asks();
             let admin = self.clone();
             async move { Ok::<_, Infallible>(admin.answer(request, own).await) }
         });

@@ -12,6 +12,8 @@ use crate::config::Secret;
 /// Why a request is not answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
+    /// It names more than one host, so it can be read in two ways (RFC 9112 §3.2).
+    Hosts,
     /// It names another host: a page elsewhere may have made a browser ask (DNS rebinding).
     Host,
     /// A page of another site asks.
@@ -25,6 +27,11 @@ pub(super) enum Refusal {
 impl Refusal {
     pub(super) fn response(self, id: &str) -> Response<Body> {
         let (status, detail, header) = match self {
+            Self::Hosts => (
+                StatusCode::BAD_REQUEST,
+                "The request has more than one Host.",
+                None,
+            ),
             Self::Host => (
                 StatusCode::MISDIRECTED_REQUEST,
                 "The admin listener is asked under a loopback name or its own address.",
@@ -61,6 +68,9 @@ pub(super) fn check<B>(
     own: IpAddr,
     token: Option<&Secret>,
 ) -> Result<(), Refusal> {
+    if request.headers().get_all(HOST).iter().nth(1).is_some() {
+        return Err(Refusal::Hosts);
+    }
     let shown = token.is_some_and(|token| shows(request, token));
     if !shown {
         let host = request

@@ -271,3 +271,42 @@ async fn a_head_that_does_not_end_is_not_waited_for() {
     .await;
     assert_eq!(long.head().await.status, 431);
 }
+
+/// EDGE P3: a request that names two hosts is read in no way, whoever sends it.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hosts_are_one_too_many() {
+    let upstream = TestUpstream::saying(json("1")).await;
+    let gateway = TestGateway::polling(&upstream.url(), ON);
+    let admin = gateway.gateway.admin_address().expect("it is on");
+    for second in ["localhost", "evil.example"] {
+        let mut connection = Connection::open(admin).await;
+        let head = format!("GET /livez HTTP/1.1\r\nhost: localhost\r\nhost: {second}\r\n\r\n");
+        connection.send(head.as_bytes()).await;
+        let answer = connection.response(false).await;
+        assert_eq!(answer.head.status, 400, "{second}");
+        assert_eq!(parsed(&answer)["status"], 400);
+    }
+}
+
+/// EDGE B7, Q13: nobody keeps health checks out by holding connections open, whether they have said nothing or half of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn held_connections_keep_nobody_out() {
+    let upstream = TestUpstream::saying(json("1")).await;
+    let gateway = TestGateway::polling(&upstream.url(), ON);
+    let admin = gateway.gateway.admin_address().expect("it is on");
+    let mut held = Vec::new();
+    for number in 0..200 {
+        let mut connection = Connection::open(admin).await;
+        if number % 2 == 0 {
+            connection.send(b"GET /livez HTTP/1.1\r\nhost: local").await;
+        }
+        held.push(connection);
+    }
+    let begun = std::time::Instant::now();
+    assert_eq!(get(admin, "/livez", &[]).await.head.status, 200);
+    let waited = begun.elapsed();
+    assert!(waited < std::time::Duration::from_secs(2), "{waited:?}");
+    // The oldest had to go, long before its time was up.
+    assert!(!held[1].fill().await);
+    assert!(begun.elapsed() < std::time::Duration::from_secs(4));
+}
