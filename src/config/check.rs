@@ -128,7 +128,7 @@ fn root(item: Item<'_>) -> Option<Config> {
     let section = item.section(&keys::ROOT)?;
     let client_address = client_address::read(section.get("client_address"));
     let listeners = listener::all(&section.get("listeners"), client_address.as_ref());
-    let admin = admin::read(&section);
+    let admin = admin::read(&section, listeners.as_deref().unwrap_or_default());
     let upstreams = Named::read("upstreams", &section.get("upstreams"), upstream::read);
     let redis = Named::read("redis", &section.get("redis"), redis::server);
     let cors = cors::read(section.get("cors"));

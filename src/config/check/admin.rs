@@ -3,11 +3,12 @@
 use std::net::SocketAddr;
 
 use super::super::read::{Item, Section};
-use super::super::{Admin, Secret};
+use super::super::{Admin, Listener, Secret};
 use super::keys;
+use super::listener::clash;
 
-/// The inner `None`: off.
-pub(super) fn read(root: &Section<'_>) -> Option<Option<Admin>> {
+/// The inner `None`: off. `listeners`: as far as they are known. What stands there by default gives way to them.
+pub(super) fn read(root: &Section<'_>, listeners: &[Listener]) -> Option<Option<Admin>> {
     let by_default = !root.has("admin");
     let item = root.get("admin");
     if item.is_off() {
@@ -26,6 +27,13 @@ pub(super) fn read(root: &Section<'_>) -> Option<Option<Admin>> {
             "this address can be reached from elsewhere, and there is no token \
              (write token: ${file:/run/secrets/admin}, or a loopback address)",
         );
+        return None;
+    }
+    let taken = listeners
+        .iter()
+        .any(|listener| clash(listener.address, parsed));
+    if taken && !by_default {
+        address.problem("a listener has this address (write another port)");
         return None;
     }
     Some(Some(Admin {

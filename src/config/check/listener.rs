@@ -45,9 +45,13 @@ fn listener(
         .list()
         .and_then(|hosts| super::all(hosts.iter().map(host)));
     let parsed = parsed?;
-    // Port 0 is another one each time.
     if parsed.port() != 0 && taken.contains(&parsed) {
         address.problem(format!("{} stands twice (remove one)", address.shown()));
+    } else if taken.iter().any(|other| clash(*other, parsed)) {
+        address.problem(
+            "another listener has this port, one of the two at every address \
+             (write another port, or remove one)",
+        );
     }
     taken.push(parsed);
     Some(Listener {
@@ -56,6 +60,15 @@ fn listener(
         proxy_protocol: proxy_protocol?,
         hosts: hosts?,
     })
+}
+
+/// Whether no two sockets can listen at these. Port 0 is another one each time. Whether IPv6's unspecified address includes
+/// those of IPv4 is the system's to say, so that is not judged.
+pub(super) fn clash(a: SocketAddr, b: SocketAddr) -> bool {
+    let (one, other) = (a.ip().to_canonical(), b.ip().to_canonical());
+    let covers =
+        one.is_ipv4() == other.is_ipv4() && (one.is_unspecified() || other.is_unspecified());
+    a.port() == b.port() && a.port() != 0 && (one == other || covers)
 }
 
 fn host(item: &Item<'_>) -> Option<HostPattern> {
