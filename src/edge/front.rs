@@ -8,11 +8,12 @@ mod http1;
 mod http2;
 mod meter;
 mod proxy_protocol;
+mod refused;
 mod tls;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use pingora::apps::HttpServerApp;
@@ -29,11 +30,15 @@ use crate::metrics::Metrics;
 pub(super) use body::Body;
 pub(super) use head::{MAX_HEADERS, MAX_LINE};
 pub(super) use meter::Meter;
+use refused::Refused;
 pub use tls::TlsError;
 use tls::{Alpn, Tls};
 
 /// How long a proxy may take for its PROXY header (EDGE Q4).
 const PROXY_HEADER: Duration = Duration::from_secs(5);
+
+/// Client certificates that were refused, at any door.
+static REFUSED: Refused = Refused::new();
 
 /// How a door takes connections.
 #[derive(Debug)]
@@ -146,7 +151,10 @@ pub(super) fn welcome(mut guest: Guest, mut tcp: TcpStream) {
         match timeout(guest.settings.header_timeout, tls.accept(tcp)).await {
             Ok(Ok((stream, Alpn::Http1))) => guest.spawn_http1(Connection::tls(stream)),
             Ok(Ok((stream, Alpn::Http2))) => guest.spawn_http2(Connection::tls(stream)),
-            Ok(Err(error)) => debug!(%error, "a TLS handshake failed"),
+            Ok(Err(error)) => {
+                debug!(%error, "a TLS handshake failed");
+                REFUSED.tell(guest.origin.address, &error, Instant::now());
+            }
             Err(_) => debug!("a TLS handshake took too long"),
         }
     });

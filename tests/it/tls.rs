@@ -1,5 +1,6 @@
 //! TLS of listeners: EDGE X9–X11, P11.
 
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use tokio_rustls::client::TlsStream;
 use super::support::authority::Authority;
 use super::support::client::Connection;
 use super::support::gateway::TestGateway;
-use super::support::process::program;
+use super::support::process::{Process, program};
 use super::support::upstream::{TestUpstream, json};
 use super::support::{PATIENCE, soon};
 
@@ -149,6 +150,50 @@ async fn client_certificates_are_required() {
         assert_eq!(answer.starts_with("HTTP/1.1 200"), fine, "{answer}");
     }
     assert_eq!(upstream.count(), 1);
+}
+
+/// EDGE O8, O6: a client whose certificate is refused hears an alert; the operator hears why, at the usual level.
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_certificates_leave_a_line_that_says_why() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    authority.write("a", &["localhost"]);
+    let upstream = TestUpstream::saying(json("1")).await;
+    for (identity, why) in [
+        (None, "none was shown"),
+        // It has the name of ours, but not its key.
+        (Some(other.write("client", &["client"])), "BadSignature"),
+        (Some(authority.version_1()), "not of X.509 version 3"),
+    ] {
+        let file = authority.path("wellspring.yaml");
+        let text = format!(
+            "listeners: [{{address: \"127.0.0.1:0\", tls: {{certificates: [{}], client_ca: {}}}}}]\nadmin: off\n\
+             upstreams: {{legacy: {{url: \"{}\"}}}}\nroutes: [{{prefix: /, upstream: legacy}}]\n",
+            authority.pair("a"),
+            authority.path("ca.pem").display(),
+            upstream.url()
+        );
+        std::fs::write(&file, text).expect("written");
+        let mut command = program(env!("CARGO_BIN_EXE_wellspring"));
+        command.args(["run", "--config"]).arg(&file);
+        command.env_remove("WELLSPRING_LOG").env("NO_COLOR", "1");
+        command.stderr(Stdio::piped());
+        let mut process = Process::start(&mut command);
+        let listening = process.line("address=").await;
+        let address = listening.rsplit_once("address=").expect("an address").1;
+        let tcp = TcpStream::connect(address.trim()).await.expect("connects");
+        let client = Arc::new(authority.client(&[&TLS13], identity));
+        let name = ServerName::try_from("localhost").expect("a name");
+        let shaken = TlsConnector::from(client).connect(name, tcp).await;
+        let answer = match shaken {
+            Ok(mut stream) => ask(&mut stream, "/a").await.unwrap_or_default(),
+            Err(_) => String::new(),
+        };
+        assert_eq!(answer, "");
+        let line = process.line("a client certificate was refused").await;
+        assert!(line.contains(why) && line.contains("127.0.0.1"), "{line}");
+        assert!(line.contains("INFO"), "{line}");
+    }
+    assert_eq!(upstream.count(), 0);
 }
 
 /// EDGE X11: new files are used for new connections, bad ones never; an open stream goes on.

@@ -4,9 +4,11 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SigningKey};
+use rustls::crypto::ring::sign::any_supported_type;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore};
 use tempfile::TempDir;
 
@@ -53,6 +55,24 @@ impl Authority {
         (certificate.der().clone(), key.serialize_pem())
     }
 
+    /// A certificate as there were before X.509 had versions (RFC 5280 §4.1.2.1: version 1 is not written), and its key.
+    pub fn version_1(&self) -> (CertificateDer<'static>, String) {
+        const SEQUENCE: u8 = 0x30;
+        const BIT_STRING: u8 = 0x03;
+        let (certificate, key) = self.write("version-1", &["client"]);
+        let [signed, algorithm, _] = &parts(content(&certificate))[..] else {
+            panic!("a certificate has three parts");
+        };
+        // Without what is tagged: version and extensions.
+        let fields = parts(content(signed));
+        let fields = fields.into_iter().filter(|field| field[0] & 0xe0 != 0xa0);
+        let signed = der(SEQUENCE, &fields.collect::<Vec<_>>().concat());
+        let signature = self.issuer.key().sign(&signed).expect("signs");
+        let signature = der(BIT_STRING, &[&[0], &signature[..]].concat());
+        let whole = [&signed[..], algorithm, &signature].concat();
+        (der(SEQUENCE, &whole).into(), key)
+    }
+
     /// `{certificate: …, key: …}` for the configuration.
     pub fn pair(&self, file: &str) -> String {
         let path = |ending| self.path(&format!("{file}.{ending}"));
@@ -83,10 +103,50 @@ impl Authority {
             None => builder.with_no_client_auth(),
             Some((certificate, key)) => {
                 let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("a key");
-                builder
-                    .with_client_auth_cert(vec![certificate], key)
-                    .expect("a pair")
+                let key = any_supported_type(&key).expect("a key");
+                // As it is, also where no client in its right mind would show it.
+                let shown = CertifiedKey::new(vec![certificate], key);
+                builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(shown)))
             }
         }
     }
+}
+
+/// A value in DER (X.690 §8.1).
+fn der(tag: u8, content: &[u8]) -> Vec<u8> {
+    let [high, low] = u16::try_from(content.len())
+        .expect("is short")
+        .to_be_bytes();
+    let length = match (high, low) {
+        (0, ..0x80) => vec![low],
+        (0, _) => vec![0x81, low],
+        _ => vec![0x82, high, low],
+    };
+    [&[tag], &length[..], content].concat()
+}
+
+/// Where the content of a value begins, and where it ends.
+fn bounds(value: &[u8]) -> (usize, usize) {
+    let (begin, length) = match value[1] {
+        0x82 => (4, usize::from(value[2]) << 8 | usize::from(value[3])),
+        0x81 => (3, usize::from(value[2])),
+        length => (2, usize::from(length)),
+    };
+    (begin, begin + length)
+}
+
+fn content(value: &[u8]) -> &[u8] {
+    let (begin, end) = bounds(value);
+    &value[begin..end]
+}
+
+/// The values that stand one after the other.
+fn parts(mut values: &[u8]) -> Vec<&[u8]> {
+    let mut parts = Vec::new();
+    while !values.is_empty() {
+        let (part, rest) = values.split_at(bounds(values).1);
+        parts.push(part);
+        values = rest;
+    }
+    parts
 }
