@@ -1,14 +1,25 @@
 //! Who may use a path: EDGE §11 at a running gateway.
 
+use std::net::SocketAddr;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use rustls::ServerConfig;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
 
+use super::support::authority::Authority;
 use super::support::client::{EventSource, Response, get, pair, request};
 use super::support::gateway::TestGateway;
+use super::support::process::{Process, program};
+use super::support::soon;
 use super::support::token::{Issuer, SECRET, basic, now, sha256, token};
 use super::support::upstream::{Reply, TestUpstream, json as reply, status};
 
@@ -482,4 +493,133 @@ async fn foreign_pages_do_not_publish_on_loopback() {
         let answer = request(gateway.address, "POST", "/publish", lines, "x").await;
         assert_eq!(answer.head.status, status, "{lines:?}");
     }
+}
+
+/// EDGE A6, A7, A12 over HTTP/2: who is not let in is told how, and a stream ends with its token, in order.
+#[tokio::test(flavor = "multi_thread")]
+async fn http2_is_guarded_as_well() {
+    let (upstream, gateway) = guarded(&jwt(", require: {scope: prices}"), "").await;
+    let tcp = TcpStream::connect(gateway.address).await.expect("connects");
+    let (client, connection) = h2::client::handshake(tcp).await.expect("a handshake");
+    tokio::spawn(connection);
+    let ask = async |token: Option<&str>| {
+        let mut request = http::Request::get(format!("http://{}/value", gateway.address))
+            .header("accept", "text/event-stream");
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let request = request.body(()).expect("a request");
+        let mut client = client.clone().ready().await.expect("ready");
+        let (response, _) = client.send_request(request, true).expect("sends");
+        soon("an answer", response).await.expect("an answer")
+    };
+    let of = |scope: &str, exp: u64| token(&json!({"scope": scope, "exp": exp}));
+    let expires = now() + 3;
+    let good = of("prices", expires);
+    for (token, status, challenge) in [
+        (None, 401, "Bearer realm=\"wellspring\""),
+        (
+            Some(of("prices", now() - 1)),
+            401,
+            "Bearer realm=\"wellspring\", error=\"invalid_token\"",
+        ),
+        (
+            Some(of("other", expires)),
+            403,
+            "Bearer realm=\"wellspring\", error=\"insufficient_scope\"",
+        ),
+    ] {
+        let refused = ask(token.as_deref()).await;
+        assert_eq!(refused.status().as_u16(), status);
+        assert_eq!(refused.headers()["www-authenticate"], challenge);
+        assert_eq!(
+            refused.headers()["content-type"],
+            "application/problem+json"
+        );
+    }
+    assert_eq!(upstream.count(), 0);
+    let stream = ask(Some(&good)).await;
+    assert_eq!(stream.status().as_u16(), 200);
+    let mut body = stream.into_body();
+    let mut said = Vec::new();
+    while let Some(piece) = soon("the stream", body.data()).await {
+        let piece = piece.expect("ends in order");
+        let _ = body.flow_control().release_capacity(piece.len());
+        said.extend_from_slice(&piece);
+    }
+    let said = String::from_utf8(said).expect("text");
+    assert!(said.contains(r#"data: {"price":1}"#), "{said}");
+    assert!(
+        said.contains("event: closing\ndata: {\"reason\":\"token-expired\"}\n\n"),
+        "{said}"
+    );
+    let late = now().saturating_sub(expires);
+    assert!(now() >= expires && late <= 2, "{late}s late");
+    assert_eq!(ask(Some(&good)).await.status().as_u16(), 401);
+}
+
+/// EDGE A5: keys over https are believed from whom the system believes, and from nobody else. The file has no authority for them:
+/// a private one is the system's to name, such as by `SSL_CERT_FILE`.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_come_over_https_from_who_is_believed() {
+    let (authority, issuer) = (Authority::new(), Issuer::new("one"));
+    let keys = secure_keys(&authority, issuer.jwks()).await;
+    let upstream = TestUpstream::saying(reply("1")).await;
+    let file = authority.path("wellspring.yaml");
+    let text = format!(
+        "listeners: [{{address: \"127.0.0.1:0\"}}]\nadmin: off\nupstreams: {{legacy: {{url: \"{}\"}}}}\n\
+         streams: [{{path: /value, http: {{upstream: legacy}}}}]\nauth: {{jwt: {{jwks_url: \"https://{keys}/keys\"}}}}\n",
+        upstream.url()
+    );
+    std::fs::write(&file, text).expect("written");
+    let other = Authority::new();
+    for (believed, status) in [(&authority, 200), (&other, 503)] {
+        let mut command = program(env!("CARGO_BIN_EXE_wellspring"));
+        command.args(["run", "--config"]).arg(&file);
+        command.env("SSL_CERT_FILE", believed.path("ca.pem"));
+        command
+            .env_remove("SSL_CERT_DIR")
+            .env_remove("WELLSPRING_LOG");
+        command.env("NO_COLOR", "1").stderr(Stdio::piped());
+        let mut process = Process::start(&mut command);
+        let listening = process.line("address=").await;
+        let address = listening.rsplit_once("address=").expect("an address").1;
+        let address = address.trim().parse().expect("an address");
+        let line = bearer(&issuer.token(&json!({})));
+        let answer = get(address, "/value", &[&line]).await;
+        assert_eq!(answer.head.status, status);
+    }
+}
+
+/// Publishes this key set over https, with a certificate for its address.
+async fn secure_keys(authority: &Authority, keys: String) -> SocketAddr {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let (certificate, key) = authority.write("keys", &["127.0.0.1"]);
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("a key");
+    let config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .expect("a pair");
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            // Who does not believe us does not go on.
+            let Ok(mut stream) = acceptor.accept(stream).await else {
+                continue;
+            };
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") && stream.read_buf(&mut head).await.unwrap_or(0) > 0
+            {
+            }
+            let length = keys.len();
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{keys}"
+            );
+            let _ = stream.write_all(answer.as_bytes()).await;
+            let _ = stream.shutdown().await;
+        }
+    });
+    address
 }

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-use super::support::client::get;
+use super::support::client::{Connection, get};
 use super::support::gateway::TestGateway;
 use super::support::process::program;
 use super::support::upstream::{TestUpstream, json};
@@ -321,4 +321,48 @@ async fn nghttp2_is_served() {
     let output = soon("h2load", load.output()).await.expect("h2load runs");
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(said.contains("2000 succeeded, 0 failed"), "{said}");
+}
+
+/// EDGE X4: what a client takes back was asked for all the same, and so was a stream that it opened.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_are_taken_back_count() {
+    const ALLOWED: u32 = 10;
+    let request = |id: u32, path: &[u8], more: &[u8]| {
+        let id = id.to_be_bytes();
+        let block = [
+            b"\x82\x86\x41\x09a.example\x04",
+            &[path.len() as u8][..],
+            path,
+            more,
+        ]
+        .concat();
+        let head = [&[0, 0, block.len() as u8, 1, 5][..], &id, &block].concat();
+        [&head[..], &[0, 0, 4, 3, 0], &id, &[0, 0, 0, 8]].concat()
+    };
+    let events = [&b"\x53\x11"[..], b"text/event-stream"].concat();
+    for (limits, path, more, accept) in [
+        ("requests: 10/h", "/passed", &[][..], "accept: */*"),
+        (
+            "connects: 10/h, overload: status",
+            "/value",
+            &events,
+            "accept: text/event-stream",
+        ),
+    ] {
+        let upstream = TestUpstream::saying(json("1")).await;
+        let gateway = gateway(&upstream.url(), &format!("limits: {{{limits}}}\n"));
+        let mut tcp = TcpStream::connect(gateway.address).await.expect("connects");
+        let taken_back = (0..ALLOWED).flat_map(|at| request(2 * at + 1, path.as_bytes(), more));
+        let all = [PREFACE, SETTINGS, &taken_back.collect::<Vec<_>>()].concat();
+        tcp.write_all(&all).await.expect("sent");
+        // None of these would be refused, were it for them alone.
+        let mut refused = false;
+        for _ in 1..ALLOWED {
+            let mut client = Connection::open(gateway.address).await;
+            let head = format!("GET {path} HTTP/1.1\r\nhost: a\r\n{accept}\r\n\r\n");
+            client.send(head.as_bytes()).await;
+            refused |= client.head().await.status == 429;
+        }
+        assert!(refused, "{limits}");
+    }
 }

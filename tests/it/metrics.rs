@@ -1,5 +1,11 @@
 //! What is counted (CONTRACT §4 "Metrics"): every name from the start, and each count of a loss moved by that loss.
 
+use std::sync::Arc;
+
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::support::authority::Authority;
 use super::support::client::{Connection, EventSource, get, pair, request};
 use super::support::eventually;
 use super::support::gateway::TestGateway;
@@ -432,4 +438,66 @@ async fn a_dropped_message_is_counted() {
     .await;
     redis.cli(&["PUBLISH", "sse", r#"{"data":2}"#]);
     assert_eq!(stream.event().await.data, "2");
+}
+
+/// `connections_open{listener,protocol}` follows each connection up and down: plain and encrypted, over HTTP/1.1 and HTTP/2, and
+/// counts each at the door that it came by.
+#[tokio::test(flavor = "multi_thread")]
+async fn open_connections_move_up_and_down() {
+    let authority = Authority::new();
+    authority.write("a", &["localhost"]);
+    let upstream = TestUpstream::saying(json("1")).await;
+    let listeners = format!(
+        "  - address: 127.0.0.1:0\n  - address: 127.0.0.1:0\n    tls: {{certificates: [{}]}}",
+        authority.pair("a")
+    );
+    let file = format!(
+        "upstreams: {{legacy: {{url: \"{}\"}}}}\nroutes: [{{prefix: /, upstream: legacy}}]\n",
+        upstream.url()
+    );
+    let gateway = TestGateway::listening(&listeners, &file);
+    let addresses = gateway.gateway.addresses();
+    let series = |door: usize, protocol: &str| {
+        let listener = addresses[door];
+        format!("wellspring_connections_open{{listener=\"{listener}\",protocol=\"{protocol}\"}}")
+    };
+    let counts = || {
+        [(0, "http/1.1"), (0, "h2"), (1, "http/1.1"), (1, "h2")]
+            .map(|(door, protocol)| count(&gateway, &series(door, protocol)) as i64)
+    };
+    assert_eq!(counts(), [0; 4]);
+
+    let plain = Connection::open(addresses[0]).await;
+    eventually("one over HTTP/1.1", || counts() == [1, 0, 0, 0]).await;
+    let tcp = TcpStream::connect(addresses[0]).await.expect("connects");
+    let (client, connection) = h2::client::handshake(tcp).await.expect("a handshake");
+    let driven = tokio::spawn(connection);
+    eventually("one over HTTP/2", || counts() == [1, 1, 0, 0]).await;
+
+    let shake = async |alpn: &[u8]| {
+        let mut config = authority.client(&[&rustls::version::TLS13], None);
+        config.alpn_protocols = vec![alpn.to_vec()];
+        let tcp = TcpStream::connect(addresses[1]).await.expect("connects");
+        let name = "localhost".try_into().expect("a name");
+        let connector = TlsConnector::from(Arc::new(config));
+        connector.connect(name, tcp).await.expect("a handshake")
+    };
+    let secure = shake(b"http/1.1").await;
+    eventually("one over TLS", || counts() == [1, 1, 1, 0]).await;
+    let stream = shake(b"h2").await;
+    let (secure_client, connection) = h2::client::handshake(stream).await.expect("a handshake");
+    let secure_driven = tokio::spawn(connection);
+    eventually("one over TLS and HTTP/2", || counts() == [1, 1, 1, 1]).await;
+
+    drop(plain);
+    eventually("HTTP/1.1 ended", || counts() == [0, 1, 1, 1]).await;
+    drop(client);
+    driven.await.expect("ends").expect("in order");
+    eventually("HTTP/2 ended", || counts() == [0, 0, 1, 1]).await;
+    drop(secure);
+    eventually("HTTP/1.1 over TLS ended", || counts() == [0, 0, 0, 1]).await;
+    drop(secure_client);
+    // Whether TLS was ended in order is not what is asked here.
+    let _ = secure_driven.await.expect("ends");
+    eventually("all ended", || counts() == [0; 4]).await;
 }

@@ -110,3 +110,23 @@ async fn a_client_without_a_value_is_told_to_come_back() {
     assert_eq!(answer.head.status, 503);
     assert!(answer.head.header("retry-after").is_some());
 }
+
+/// EDGE O11: whoever finds the door closed could have heard before that the gateway is not ready; and operators are still heard.
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_not_ready_before_it_accepts_nobody() {
+    let upstream = TestUpstream::saying(json("1")).await;
+    let file = "shutdown: {drain: 10s}\nadmin: {address: \"127.0.0.1:0\"}\n";
+    let gateway = TestGateway::polling(&upstream.url(), file);
+    let (address, admin) = (gateway.address, gateway.gateway.admin_address());
+    let admin = admin.expect("it is on");
+    let mut streams = Vec::new();
+    for _ in 0..4 {
+        streams.push(EventSource::open(address, "/value").await);
+    }
+    assert_eq!(get(admin, "/readyz", &[]).await.head.status, 200);
+    let stopping = tokio::spawn(gateway.gateway.stop());
+    while tokio::net::TcpStream::connect(address).await.is_ok() {}
+    assert_eq!(get(admin, "/readyz", &[]).await.head.status, 503);
+    drop(streams);
+    soon("it stops", stopping).await.expect("in order");
+}
