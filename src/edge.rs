@@ -18,6 +18,7 @@ mod limit;
 mod live;
 mod negotiate;
 mod options;
+mod pace;
 mod pass;
 pub mod peer;
 mod publish;
@@ -43,7 +44,7 @@ use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tracing::{debug, error};
 
 use crate::channel::{ChannelKey, EventId, Hub, StreamId};
@@ -56,8 +57,10 @@ use auth::{Gate, Identity};
 use client_address::ClientAddress;
 use cors::Header;
 pub use front::{Settings, TlsError};
+use limit::{NoPlace, Place, Places};
 use live::Live;
 pub use live::Switch;
+use pace::Floor;
 use pass::Passing;
 use peer::Peer;
 use reply::Rejection;
@@ -97,7 +100,9 @@ pub struct Edge {
     stop: watch::Receiver<bool>,
     lines: Arc<Lines>,
     /// How many requests may pass through at once: each takes descriptors that streams and operators need, too (EDGE Q13).
-    places: Arc<Semaphore>,
+    places: Places,
+    /// Who sends a body slower holds no place with it.
+    floor: Floor,
 }
 
 /// What one request gathers on its way.
@@ -113,7 +118,7 @@ pub struct Context {
     record: Option<Record>,
     passing: Option<Passing>,
     /// One of those that pass through; given back when it has.
-    place: Option<OwnedSemaphorePermit>,
+    place: Option<Place>,
 }
 
 impl Context {
@@ -153,7 +158,8 @@ impl Edge {
             metrics,
             stop,
             lines: Lines::new(Patience::default()),
-            places: Arc::new(Semaphore::new(accept::places())),
+            places: Places::new(accept::places()),
+            floor: Floor::default(),
         };
         (edge, switch)
     }
@@ -250,6 +256,10 @@ impl Edge {
             route: route.as_ref(),
             answers_preflight,
         };
+        if let (Some(heard), true) = (&ctx.peer.heard, publishing) {
+            // It is read here, at the pace that a body must keep.
+            heard.some(true);
+        }
         match publishing {
             true => self.serve_publish(session, visit).await,
             false => self.serve_stream(session, visit).await,
@@ -356,15 +366,18 @@ impl ProxyHttp for Edge {
                 Ok(true)
             }
             Served::Pass(passing) => {
-                let Ok(place) = self.places.clone().try_acquire_owned() else {
-                    session.set_keepalive(None);
-                    let headers = passing.cross_origin();
-                    refuse(session, &Rejection::Busy, &ctx.request_id, headers).await?;
-                    return Ok(true);
+                let why = match self.places.take(ctx.client.address) {
+                    Ok(place) => {
+                        ctx.place = Some(place);
+                        ctx.passing = Some(passing);
+                        return Ok(false);
+                    }
+                    Err(NoPlace::OfClient(excess)) => Rejection::Limited(excess),
+                    Err(NoPlace::AtAll) => Rejection::Busy,
                 };
-                ctx.place = Some(place);
-                ctx.passing = Some(passing);
-                Ok(false)
+                session.set_keepalive(None);
+                refuse(session, &why, &ctx.request_id, passing.cross_origin()).await?;
+                Ok(true)
             }
         }
     }
@@ -427,15 +440,23 @@ impl ProxyHttp for Edge {
 
     async fn request_body_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         body: &mut Option<Bytes>,
-        _end: bool,
+        end: bool,
         ctx: &mut Context,
     ) -> pingora::Result<()> {
-        if let (Some(passing), Some(_)) = (&ctx.passing, body) {
-            passing.heard();
+        if let Some(heard) = &ctx.peer.heard {
+            heard.some(end);
         }
-        Ok(())
+        let (Some(passing), Some(body)) = (&mut ctx.passing, body) else {
+            return Ok(());
+        };
+        passing.heard();
+        // Neither what is whole nor another protocol has a rate.
+        match end || session.was_upgraded() {
+            true => Ok(()),
+            false => passing.keeps_pace(body.len(), self.floor),
+        }
     }
 
     async fn response_filter(
@@ -495,11 +516,13 @@ impl ProxyHttp for Edge {
             counts.failed();
         }
         let passing = ctx.passing.as_ref();
+        let all_came = session.as_mut().is_body_done();
         let rejection = match passing {
-            Some(passing) => passing.rejection(error),
+            Some(passing) => passing.rejection(error, all_came),
             None => upstream::rejection(error),
         };
         let headers = passing.map(Passing::cross_origin).unwrap_or_default();
+        session.set_keepalive(None);
         if let Some(rejection) = &rejection
             && session.response_written().is_none()
             && let Err(error) = reply::reject(session, rejection, &ctx.request_id, headers).await

@@ -50,6 +50,8 @@ pub struct Settings {
     trusted: Vec<IpNet>,
     header_timeout: Duration,
     max_header_bytes: usize,
+    /// How long nothing may come of a body over HTTP/2.
+    pub(super) body_silence: Duration,
 }
 
 impl Settings {
@@ -61,6 +63,7 @@ impl Settings {
             trusted: config.client_address.trusted_proxies.clone(),
             header_timeout: config.limits.header_timeout,
             max_header_bytes: config.limits.max_header_bytes,
+            body_silence: http2::SILENCE,
         })
     }
 }
@@ -83,6 +86,7 @@ impl Guest {
             open,
             address,
             tls,
+            heard: None,
         };
         Self {
             origin,

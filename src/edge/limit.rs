@@ -4,6 +4,7 @@
 //! elsewhere, nor the other way round. The number of streams is different: a stream's own stands within that of the process.
 
 mod key;
+mod places;
 mod policy;
 mod rate;
 mod slots;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(super) use key::ClientKey;
+pub(super) use places::{NoPlace, Place, Places};
 pub(super) use policy::{Limit, Policy, Quota, whole_seconds};
 
 use super::cors::Header;

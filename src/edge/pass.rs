@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -14,6 +14,7 @@ use tracing::warn;
 
 use super::client_address::ClientAddress;
 use super::cors::{self, Header};
+use super::pace::{Floor, Pace};
 use super::reply::Rejection;
 use super::upstream::line::{Lines, Watch};
 use super::upstream::{self, Address, PassThrough, head};
@@ -32,6 +33,8 @@ pub(super) struct Passing {
     watch: Option<Watch>,
     /// How long the upstream may be silent from here; `None`: as it likes.
     patience: Option<Duration>,
+    /// Of the request's body, once it has begun.
+    pace: Option<Pace>,
 }
 
 impl Passing {
@@ -44,6 +47,7 @@ impl Passing {
             sent: 0,
             watch: None,
             patience: None,
+            pace: None,
         }
     }
 
@@ -164,11 +168,23 @@ impl Passing {
         }
     }
 
-    /// What the client is told. `None`: it is gone.
-    pub(super) fn rejection(&self, error: &Error) -> Option<Rejection> {
-        match self.was_late() {
-            true => Some(Rejection::GatewayTimeout),
-            false => upstream::rejection(error),
+    /// A piece of the request's body came. Fails when its client is slower than any can be: the request is given up.
+    pub(super) fn keeps_pace(&mut self, bytes: usize, floor: Floor) -> pingora::Result<()> {
+        let now = Instant::now();
+        let pace = self.pace.get_or_insert_with(|| Pace::new(floor, now));
+        pace.add(bytes);
+        match pace.is_too_slow(now) {
+            true => Err(Error::explain(ErrorType::ReadTimedout, "a slow body").into_down()),
+            false => Ok(()),
+        }
+    }
+
+    /// What the client is told, all of whose request came or not. `None`: it is gone.
+    pub(super) fn rejection(&self, error: &Error, all_came: bool) -> Option<Rejection> {
+        match (self.was_late(), all_came) {
+            (true, true) => Some(Rejection::GatewayTimeout),
+            (true, false) => Some(Rejection::BodyTimeout),
+            (false, _) => upstream::rejection(error),
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::task::futures::TaskLocalFuture;
 
 use super::accept::{Open, Shared};
+use super::pace::Heard;
 use crate::config::Listener;
 
 tokio::task_local! {
@@ -24,6 +25,8 @@ pub struct Peer {
     pub tls: bool,
     /// The connection counts as open while somebody has this.
     pub(super) open: Option<Arc<Open>>,
+    /// Told what comes of the request's body, where somebody wants to know.
+    pub(super) heard: Option<Arc<Heard>>,
 }
 
 /// The other end of a connection, for as long as it lasts.
@@ -33,6 +36,8 @@ pub(super) struct Origin {
     pub(super) open: Arc<Open>,
     pub(super) address: SocketAddr,
     pub(super) tls: bool,
+    /// Of one request alone.
+    pub(super) heard: Option<Arc<Heard>>,
 }
 
 impl Origin {
@@ -50,6 +55,7 @@ impl Peer {
             address: origin.address,
             tls: origin.tls,
             open: Some(origin.open.clone()),
+            heard: origin.heard.clone(),
         };
         ORIGIN.try_with(peer).unwrap_or_else(|_| {
             let nobody = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
@@ -58,6 +64,7 @@ impl Peer {
                 address: nobody,
                 tls: false,
                 open: None,
+                heard: None,
             }
         })
     }

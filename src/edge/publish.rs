@@ -1,10 +1,14 @@
 //! `POST` of a message: read it, hand it over, answer with its id (CONTRACT.md §3, "Publish").
 
+use std::time::Instant;
+
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, StatusCode};
 use pingora::proxy::Session;
+use tokio::time::timeout_at;
 
 use super::cors::Header;
+use super::pace::{Floor, Pace};
 use super::reply::{self, Rejection};
 use super::request;
 use crate::channel::EventId;
@@ -14,6 +18,7 @@ use crate::value::Value;
 pub(super) async fn message(
     session: &mut Session,
     max_body: usize,
+    floor: Floor,
 ) -> pingora::Result<Result<Value, Rejection>> {
     let content_type = session
         .get_header(CONTENT_TYPE)
@@ -37,7 +42,15 @@ pub(super) async fn message(
         session.write_continue_response().await?;
     }
     let mut body = Vec::new();
-    while let Some(piece) = session.read_request_body().await? {
+    let mut pace = Pace::new(floor, Instant::now());
+    loop {
+        let Ok(read) = timeout_at(pace.until().into(), session.read_request_body()).await else {
+            return Ok(Err(Rejection::BodyTimeout));
+        };
+        let Some(piece) = read? else {
+            break;
+        };
+        pace.add(piece.len());
         if body.len() + piece.len() > max_body {
             return Ok(Err(Rejection::PayloadTooLarge(max_body)));
         }

@@ -30,6 +30,8 @@ pub(super) enum Rejection {
     HeadTooLarge,
     /// The head did not come in time.
     HeadTimeout,
+    /// The body came too slowly.
+    BodyTimeout,
     /// A version of HTTP that is not spoken here.
     VersionNotSupported,
     /// A transfer coding that is not understood here.
@@ -94,7 +96,7 @@ impl Rejection {
         match self {
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::HeadTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::HeadTimeout | Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::VersionNotSupported => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             Self::CodingNotSupported => StatusCode::NOT_IMPLEMENTED,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
@@ -125,6 +127,7 @@ impl Rejection {
             Self::BadRequest(_) => Refusal::BadRequest,
             Self::UriTooLong | Self::HeadTooLarge => Refusal::HeadTooLarge,
             Self::HeadTimeout => Refusal::HeadTimeout,
+            Self::BodyTimeout => Refusal::BodyTimeout,
             Self::VersionNotSupported | Self::CodingNotSupported => Refusal::Unsupported,
             Self::Misdirected => Refusal::Misdirected,
             Self::Busy => Refusal::Busy,
@@ -141,6 +144,7 @@ impl Rejection {
                 Limit::StreamsPerClient => Refusal::StreamsPerClient,
                 Limit::Streams => Refusal::Streams,
                 Limit::Channels => Refusal::Channels,
+                Limit::PassedThrough => Refusal::PassedThrough,
                 Limit::FailedLogins => Refusal::Logins,
             },
             Self::Unauthorized(_) => Refusal::Unauthorized,
@@ -163,6 +167,7 @@ impl Rejection {
             Self::UriTooLong => "The request line is too long.".into(),
             Self::HeadTooLarge => "The head of the request is too large.".into(),
             Self::HeadTimeout => "The head of the request took too long.".into(),
+            Self::BodyTimeout => "The body of the request came too slowly.".into(),
             Self::VersionNotSupported => "HTTP/1.1, HTTP/1.0 and HTTP/2 are spoken here.".into(),
             Self::CodingNotSupported => "The only transfer coding here is chunked.".into(),
             Self::Misdirected => "This host is not served here.".into(),

@@ -184,6 +184,7 @@ pub(super) fn rejection(error: &Error) -> Option<Rejection> {
             ErrorSource::Downstream,
             ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed,
         ) => None,
+        (ErrorSource::Downstream, ErrorType::ReadTimedout) => Some(Rejection::BodyTimeout),
         (ErrorSource::Downstream, _) => {
             Some(Rejection::BadRequest("The request cannot be passed on."))
         }

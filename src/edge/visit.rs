@@ -184,7 +184,7 @@ impl Edge {
             )
             .await;
         };
-        let value = match publish::message(session, source.max_body).await? {
+        let value = match publish::message(session, source.max_body, self.floor).await? {
             Ok(value) => value,
             Err(rejection) => {
                 // What is left of the body is not read: the connection ends with the answer (EDGE P4).

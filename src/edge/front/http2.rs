@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tracing::debug;
 
 use super::super::conn::Connection;
+use super::super::pace::Heard;
 use super::meter::{Alarm, Meter};
 use super::{Guest, Settings};
 
@@ -38,6 +39,10 @@ const MALFORMED: u32 = 32;
 
 /// How long a connection without streams is kept.
 const IDLE: Duration = Duration::from_secs(75);
+
+/// How long nothing may come of a request's body: longer than any upstream may take to accept what came before, and longer than
+/// it takes to refuse the request for it. What is left then is a body after its answer.
+pub(super) const SILENCE: Duration = Duration::from_secs(90);
 
 /// How long a connection that was told to end is waited for, once nothing happens on it.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -116,10 +121,25 @@ async fn drive(guest: &Guest, connection: &mut H2<Stream, Bytes>, alarm: &Alarm)
         };
         match accepted {
             Ok(Some(H2Accept::Session(request))) => {
-                let server = guest.clone();
-                guest.spawn(async move {
-                    server.serve(ServerSession::new_http2(request)).await;
-                });
+                let mut server = guest.clone();
+                let heard = (!request.is_body_done()).then(Heard::new);
+                server.origin.heard.clone_from(&heard);
+                let silence = server.settings.body_silence;
+                let origin = server.origin.clone();
+                guest.house.requests.spawn(origin.scope(async move {
+                    let silent = async {
+                        match heard {
+                            Some(heard) => heard.nothing_for(silence).await,
+                            None => std::future::pending().await,
+                        }
+                    };
+                    tokio::select! {
+                        _ = server.serve(ServerSession::new_http2(request)) => {}
+                        () = silent => {
+                            debug!("a request ends, as nothing came of its body any more");
+                        }
+                    }
+                }));
             }
             Ok(Some(H2Accept::Rejected)) => {
                 malformed += 1;

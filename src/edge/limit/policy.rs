@@ -23,6 +23,8 @@ pub(in crate::edge) enum Limit {
     Streams,
     /// Distinct resources of a stream's path at once.
     Channels,
+    /// Requests of one client that pass through at once; no key of the file.
+    PassedThrough,
     /// Logins of one client that fail; no key of the file.
     FailedLogins,
 }
@@ -35,6 +37,7 @@ impl Limit {
             Self::StreamsPerClient => "streams_per_client",
             Self::Streams => "streams",
             Self::Channels => "channels",
+            Self::PassedThrough => "passed_through",
             Self::FailedLogins => "failed_logins",
         }
     }
@@ -48,6 +51,9 @@ impl Limit {
             Self::Streams => "As many streams as there may be are open.",
             Self::Channels => {
                 "As many distinct resources as this stream may follow are being followed."
+            }
+            Self::PassedThrough => {
+                "As many requests as may be under way at once came from this address."
             }
             Self::FailedLogins => "Too many logins from here, or for this name, have failed.",
         }

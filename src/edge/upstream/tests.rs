@@ -1,23 +1,26 @@
 //! Several addresses, and upstreams that are silent: through the whole edge, with short patience.
 
+mod slow_bodies;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use pingora::apps::HttpServerOptions;
 use pingora::proxy::http_proxy;
 use pingora::server::configuration::ServerConf;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use super::line::{Lines, Patience};
-use crate::channel::{ChannelKey, EventId, Hub};
+use crate::channel::{ChannelKey, EventId, Hub, StreamId};
 use crate::config;
 use crate::edge::accept::{self, Door, House};
+use crate::edge::limit::Places;
 use crate::edge::{Edge, Publish, PublishError, Settings};
 use crate::fanout::{Fanout, Limits};
 use crate::metrics::Metrics;
@@ -41,9 +44,25 @@ struct Gateway {
 
 impl Gateway {
     fn to(upstreams: &[SocketAddr]) -> Self {
-        let file = "listeners: [{address: \"127.0.0.1:0\"}]\nupstreams: {a: {url: \"http://name.test\"}}\n\
-                    routes: [{prefix: /, upstream: a}]\n";
-        let config = Arc::new(config::parse("test.yaml", file, &|_| None).expect("is good"));
+        Self::with(upstreams, |_| {})
+    }
+
+    /// The same with an edge that is another in some way.
+    fn with(upstreams: &[SocketAddr], change: impl FnOnce(&mut Edge)) -> Self {
+        Self::start("http://name.test", |edge| {
+            let live = edge.live.load_full();
+            live.upstreams["a"].shared.addresses.set(upstreams);
+            change(edge);
+        })
+    }
+
+    fn start(url: &str, change: impl FnOnce(&mut Edge)) -> Self {
+        let file = format!(
+            "listeners: [{{address: \"127.0.0.1:0\"}}]\nupstreams: {{a: {{url: \"{url}\"}}}}\n\
+             streams: [{{path: /told, publish: {{path: /tell}}}}]\n\
+             routes: [{{prefix: /, upstream: a, websockets: true}}]\n"
+        );
+        let config = Arc::new(config::parse("test.yaml", &file, &|_| None).expect("is good"));
         let limits = Limits {
             queue: 1 << 16,
             write_stall: Duration::from_secs(5),
@@ -54,7 +73,7 @@ impl Gateway {
         let metrics = Arc::new(Metrics::new());
         let (mut edge, _) = Edge::new(
             config.clone(),
-            Vec::new(),
+            vec![StreamId::new()],
             hub,
             fanout,
             Arc::new(Nobody),
@@ -66,10 +85,7 @@ impl Gateway {
             body: Duration::from_millis(300),
             look: Duration::from_millis(20),
         });
-        edge.live.load().upstreams["a"]
-            .shared
-            .addresses
-            .set(upstreams);
+        change(&mut edge);
         let conf = ServerConf {
             max_retries: 16,
             ..ServerConf::default()
@@ -77,7 +93,8 @@ impl Gateway {
         let mut proxy = http_proxy(&Arc::new(conf), edge);
         proxy.server_options = Some(HttpServerOptions::default());
         let listener = &config.listeners[0];
-        let settings = Settings::new(&config, listener).expect("is good");
+        let mut settings = Settings::new(&config, listener).expect("is good");
+        settings.body_silence = Duration::from_millis(600);
         let socket = accept::bind(listener.address).expect("binds");
         let address = socket.local_addr().expect("bound");
         let house = House {
@@ -93,6 +110,16 @@ impl Gateway {
             _door: door,
             _stop: stop,
         }
+    }
+
+    /// A request of a client at this address.
+    async fn send_from(&self, address: [u8; 4]) -> TcpStream {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind(SocketAddr::from((address, 0))).expect("binds");
+        let mut client = socket.connect(self.address).await.expect("connects");
+        let request = b"GET /x HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+        client.write_all(request).await.expect("sends");
+        client
     }
 
     async fn send(&self, method: &str, more: &str) -> TcpStream {
@@ -195,4 +222,58 @@ async fn event_streams_may_be_silent_and_others_may_not() {
     let gateway = Gateway::to(&[upstream(hung, true).await]);
     let answer = gateway.ask("GET", "accept: */*\r\n").await;
     assert!(answer.ends_with("half"), "{answer}");
+}
+
+/// EDGE U5: a name is asked for its addresses, and whichever of them takes connections serves, whatever the others do.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_is_all_of_its_addresses() {
+    let listening = upstream(FINE, false).await;
+    let gateway = Gateway::start(&format!("http://localhost:{}", listening.port()), |_| {});
+    for _ in 0..4 {
+        let answer = gateway.ask("GET", "").await;
+        assert!(answer.ends_with("\r\n\r\nok"), "{answer}");
+    }
+    let nowhere = Gateway::start("http://name.invalid", |_| {});
+    let answer = nowhere.ask("GET", "").await;
+    assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
+}
+
+/// EDGE Q6: one client has half of the places, is told so, and leaves the rest to others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_leaves_places_to_others() {
+    let quiet = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\ndata: 1\n\n";
+    let all = [upstream(quiet, true).await];
+    let gateway = Gateway::with(&all, |edge| edge.places = Places::new(2));
+    let mut holds = gateway.send("GET", "").await;
+    holds.read_u8().await.expect("is answered");
+    let answer = gateway.ask("GET", "").await;
+    assert!(answer.starts_with("HTTP/1.1 429 "), "{answer}");
+    let answer = answer.to_lowercase();
+    for part in [
+        "retry-after: ",
+        "ratelimit-policy: \"passed_through\";q=1;qu=\"concurrent-requests\"",
+        "application/problem+json",
+        "connection: close",
+    ] {
+        assert!(answer.contains(part), "{part}: {answer}");
+    }
+    let mut held = gateway.send_from([127, 0, 0, 2]).await;
+    let mut status = [0; 12];
+    held.read_exact(&mut status).await.expect("is answered");
+    assert_eq!(&status, b"HTTP/1.1 200");
+    // Now all are taken, whoever asks.
+    let mut refused = gateway.send_from([127, 0, 0, 3]).await;
+    refused.read_exact(&mut status).await.expect("is answered");
+    assert_eq!(&status, b"HTTP/1.1 503");
+    drop(holds);
+    // The place comes back when the client has left.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let mut again = gateway.send_from([127, 0, 0, 1]).await;
+        again.read_exact(&mut status).await.expect("is answered");
+        if &status == b"HTTP/1.1 200" {
+            break;
+        }
+        assert!(Instant::now() < deadline, "never again");
+    }
 }
