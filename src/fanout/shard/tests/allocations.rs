@@ -26,9 +26,8 @@ fn cost_of_an_event(readers: usize) -> u64 {
 
 #[test]
 fn an_event_costs_no_reader_an_allocation() {
-    assert!(
-        cost_of_an_event(1) > 0,
-        "the frame itself is allocated: something counts"
-    );
-    assert_eq!(cost_of_an_event(1), cost_of_an_event(100));
+    let (one, many) = (cost_of_an_event(1), cost_of_an_event(100));
+    assert!(one > 0, "the frame itself is allocated: something counts");
+    // Frames differ by the length of an id; the smallest allocation is 8 bytes.
+    assert!(many < one + 100, "{one} bytes for one, {many} for a hundred");
 }
