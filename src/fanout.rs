@@ -27,6 +27,7 @@ use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
 use crate::channel::{Cursor, Form, Subscription};
+use crate::sse::Encoder;
 use end::Account;
 use inbox::{Command, Inbox};
 
@@ -41,8 +42,8 @@ pub struct NewStream {
     /// What goes first, in one write with what is there to send: the response head, which is not sent yet but over
     /// HTTP/2, and the first bytes of the body.
     pub head: Vec<u8>,
-    /// HTTP/1.1 chunks, or a body that ends with the connection (HTTP/1.0, EDGE H4). Says nothing over HTTP/2.
-    pub chunked: bool,
+    /// Writes the body; has begun it.
+    pub encoder: Encoder,
     /// What it reads.
     pub subscription: Subscription,
     /// Where it begins.
@@ -167,7 +168,7 @@ impl Fanout {
 #[derive(Debug)]
 struct Arrival {
     head: Vec<u8>,
-    chunked: bool,
+    encoder: Encoder,
     cursor: Cursor,
     form: Form,
     heartbeat: Duration,
@@ -179,7 +180,7 @@ impl Arrival {
     fn new(stream: NewStream, open: Open) -> (Carrier, Self) {
         let arrival = Self {
             head: stream.head,
-            chunked: stream.chunked,
+            encoder: stream.encoder,
             cursor: stream.cursor,
             form: stream.form,
             heartbeat: stream.heartbeat,

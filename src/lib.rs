@@ -30,6 +30,7 @@
 //! - No byte of a source or a client becomes a field, a header, a path segment or a key by itself.
 //! - A change of the file ends no stream whose definition stays, and a request sees one reading of the file. Event ids outlive
 //!   the process when it hands over to a successor.
+//! - An event is encoded at most once in each form, and compressed once, however many readers get it.
 //! - A slow reader costs a pointer into shared bytes and holds nobody up.
 //!
 //! # Where this is unlike what you may expect

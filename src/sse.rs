@@ -1,17 +1,22 @@
 //! Fields to bytes: the event-stream format (WHATWG HTML, "Server-sent events"). Pure, cannot fail, cannot be injected.
 //!
 //! A [`Frame`] is what one event puts on the wire, made once and shared by every connection. It is finished: it carries
-//! the HTTP/1.1 chunk framing (RFC 9112 §7.1) around the event, so that sending it is one write of shared bytes.
+//! the HTTP/1.1 chunk framing (RFC 9112 §7.1) around the event, which may be compressed, so that sending it is one write of
+//! shared bytes. An [`Encoder`] is what differs from connection to connection.
 //!
 //! What makes injection impossible: names are [`EventName`]s and ids are [`EventId`](crate::channel::EventId)s, whose
 //! alphabets hold no control character, and text is split at every line break before it becomes `data` (EDGE E3).
 
+mod coding;
+mod encoder;
 mod frame;
 pub mod parser;
 
 use std::fmt;
 use std::time::Duration;
 
+pub use coding::Coding;
+pub use encoder::Encoder;
 pub use frame::Frame;
 
 /// The event name: 1 to 64 of `[A-Za-z0-9._-]` (EDGE E6).
@@ -39,9 +44,6 @@ impl fmt::Display for EventName {
         f.write_str(&self.0)
     }
 }
-
-/// The last chunk: ends an HTTP/1.1 body cleanly (RFC 9112 §7.1).
-pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// A comment: keeps the connection in use and alters no event state (EDGE E11).
 pub const HEARTBEAT: &[u8] = b":\n\n";

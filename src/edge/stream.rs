@@ -18,7 +18,7 @@ use super::reply::{self, REQUEST_ID};
 use super::visit::Visit;
 use crate::channel::{Cursor, EventId, Form, Subscription};
 use crate::fanout::{Carrier, Fanout, NewStream};
-use crate::sse;
+use crate::sse::{self, Encoder};
 
 /// Bounds of `retry` in the prelude (EDGE L13), in milliseconds.
 const RETRY: std::ops::RangeInclusive<u64> = 2000..=5000;
@@ -74,7 +74,9 @@ pub(super) async fn serve(
     let version = session.req_header().version;
     let chunked = version == Version::HTTP_11;
     let headers = visit.stream_headers();
+    let mut encoder = Encoder::new(None, chunked);
     let prelude = sse::prelude(Duration::from_millis(fastrand::u64(RETRY)));
+    let prelude = encoder.begin(&prelude);
     let taken = match version {
         Version::HTTP_2 => match response_header(&headers, visit.request_id) {
             Ok(head) => detach::body(session, head).map(|body| (body, prelude)),
@@ -102,7 +104,7 @@ pub(super) async fn serve(
     fanout.adopt(NewStream {
         carrier,
         head,
-        chunked,
+        encoder,
         subscription,
         cursor,
         form,
@@ -149,7 +151,7 @@ fn response_header(headers: &[Header], request_id: &str) -> pingora::Result<Resp
     Ok(head)
 }
 
-/// The bytes before the first event over HTTP/1: the response head and the prelude (EDGE E15).
+/// The bytes before the first event over HTTP/1: the response head and the prelude (EDGE E15), framed.
 fn response_head(headers: &[Header], chunked: bool, request_id: &str, prelude: &[u8]) -> Vec<u8> {
     let mut head = String::with_capacity(640);
     head.push_str("HTTP/1.1 200 OK\r\n");
@@ -168,10 +170,7 @@ fn response_head(headers: &[Header], chunked: bool, request_id: &str, prelude: &
     }
     head.push_str("\r\n");
     let mut bytes = head.into_bytes();
-    match chunked {
-        true => bytes.extend_from_slice(&sse::Frame::new(prelude).chunked()),
-        false => bytes.extend_from_slice(prelude),
-    }
+    bytes.extend_from_slice(prelude);
     bytes
 }
 

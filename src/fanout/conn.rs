@@ -7,7 +7,7 @@ use super::socket::{Gone, Outgoing, Socket};
 use super::wheel::{Tick, ticks};
 use super::{Arrival, Closing, Held, Reason};
 use crate::channel::{Cursor, Delivery, Form};
-use crate::sse::Frame;
+use crate::sse::Encoder;
 
 /// A connection of a shard.
 #[derive(Debug)]
@@ -15,7 +15,7 @@ pub(super) struct Conn {
     pub(super) socket: Socket,
     pub(super) cursor: Cursor,
     pub(super) form: Form,
-    pub(super) chunked: bool,
+    pub(super) encoder: Encoder,
     pub(super) life: Life,
     /// What its client is told at the end, if we end it.
     pub(super) closing: Closing,
@@ -61,7 +61,7 @@ impl Conn {
             socket,
             cursor: arrival.cursor,
             form: arrival.form,
-            chunked: arrival.chunked,
+            encoder: arrival.encoder,
             life: Life::Open { until },
             closing,
             room,
@@ -117,20 +117,12 @@ impl Conn {
         }
     }
 
-    /// A frame's bytes in this connection's framing.
-    pub(super) fn framed(&self, frame: &Frame) -> Bytes {
-        if self.chunked {
-            frame.chunked()
-        } else {
-            frame.payload()
-        }
-    }
-
     /// Counts what it is owed as given. Returns the bytes of that.
     pub(super) fn take(&mut self, delivery: &Delivery) -> Option<Bytes> {
         self.cursor = delivery.cursor;
         self.events = self.events.saturating_add(delivery.events);
-        delivery.frame.as_ref().map(|frame| self.framed(frame))
+        let frame = delivery.frame.as_ref();
+        frame.map(|frame| self.encoder.frame(frame))
     }
 
     /// Gives it what it is owed. Only when it is free.

@@ -18,7 +18,7 @@ use super::end::{EXPIRY, WALL};
 use super::socket::Outgoing;
 use super::{Arrival, Closing, Drain, Held, Limits, Reason};
 use crate::channel::{Channel, Cursor, Form, Tally};
-use crate::sse;
+use crate::sse::{Encoder, Frame};
 
 /// The most that one DATA frame may hold without being asked for (RFC 9113 §6.5.2).
 const PIECE: usize = 16 * 1024;
@@ -40,6 +40,7 @@ struct Http2Stream {
     body: SendStream<Bytes>,
     cursor: Cursor,
     form: Form,
+    encoder: Encoder,
     limits: Limits,
     heartbeat: Duration,
     /// When it ends by itself, and what its client is told then.
@@ -72,6 +73,7 @@ impl Http2Stream {
             body,
             cursor: arrival.cursor,
             form: arrival.form,
+            encoder: arrival.encoder,
             limits,
             heartbeat: jittered(arrival.heartbeat),
             until: now + jittered(arrival.max_age),
@@ -177,7 +179,7 @@ impl Http2Stream {
                 if now < self.written + self.heartbeat {
                     return None;
                 }
-                self.unsent = Bytes::from_static(sse::HEARTBEAT).into();
+                self.unsent = self.encoder.frame(Frame::heartbeat()).into();
             }
             // What it begins to be owed now.
             self.written = now;
@@ -246,7 +248,7 @@ impl Http2Stream {
         let mut tally = Tally::default();
         tally.add(&delivery, channel.metrics());
         tally.settle(channel.metrics());
-        let frame = delivery.frame.map(|frame| frame.payload());
+        let frame = delivery.frame.map(|frame| self.encoder.frame(&frame));
         self.unsent.then = frame.unwrap_or_default();
         !self.unsent.is_empty()
     }
@@ -259,7 +261,7 @@ impl Http2Stream {
         }
         self.unsent = Outgoing {
             first: std::mem::take(&mut self.unsent.then),
-            then: self.closing.event(self.retry).into(),
+            then: self.encoder.end(&self.closing.event(self.retry)).into(),
         };
         self.ending = true;
     }

@@ -37,7 +37,6 @@ use super::socket::Socket;
 use super::wheel::{Tick, Wheel, ticks};
 use super::{Closing, Limits};
 use crate::channel::Channel;
-use crate::sse::{self, Frame};
 
 /// How long newcomers may move in before everybody else has a turn.
 const ADOPTING: Duration = Duration::from_millis(20);
@@ -66,7 +65,6 @@ struct Shard {
     expiring: BTreeSet<(SystemTime, u32)>,
     /// [`SystemTime::now`], but for tests.
     wall: fn() -> SystemTime,
-    heartbeat: Frame,
     /// Bounds of `retry` in the last event.
     draining: Option<(Duration, Duration)>,
     deliver: Deliver,
@@ -105,7 +103,6 @@ impl Shard {
             now: 0,
             expiring: BTreeSet::new(),
             wall: SystemTime::now,
-            heartbeat: Frame::new(sse::HEARTBEAT),
             draining: None,
             deliver: Channel::deliver,
             adopting: ADOPTING,

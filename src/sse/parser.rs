@@ -119,7 +119,7 @@ impl Parser {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sse::{Frame, push_event, push_retry};
+    use crate::sse::{Encoder, Frame, push_event, push_retry};
     use proptest::prelude::*;
     use std::time::Duration;
 
@@ -199,7 +199,7 @@ mod tests {
             let frames: Vec<Frame> = payloads.iter().map(|payload| Frame::new(payload)).collect();
             let joined = Frame::join(&frames);
             prop_assert_eq!(joined.payload(), payloads.concat());
-            let chunk = joined.chunked();
+            let chunk = Encoder::new(None, true).frame(&joined);
             let head = format!("{:x}\r\n", joined.payload().len());
             prop_assert!(chunk.starts_with(head.as_bytes()) && chunk.ends_with(b"\r\n"));
             prop_assert_eq!(chunk.len(), head.len() + joined.payload().len() + 2);

@@ -9,6 +9,7 @@ use wellspring::channel::{
 };
 use wellspring::fanout::{Carrier, Fanout, Limits, NewStream};
 use wellspring::params::Params;
+use wellspring::sse::Encoder;
 use wellspring::sse::parser::{Item, Parser};
 use wellspring::value::{Significance, Value};
 
@@ -150,7 +151,7 @@ fn stream(channel: &Arc<Channel>) -> (NewStream, std::net::TcpStream) {
     let stream = NewStream {
         carrier: Carrier::Plain(socket),
         head: b"HTTP/1.1 200 OK\r\n\r\n".to_vec(),
-        chunked: true,
+        encoder: Encoder::new(None, true),
         subscription: channel.subscribe(),
         cursor: Cursor::New,
         form: Form::Value,

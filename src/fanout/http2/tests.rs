@@ -13,6 +13,7 @@ use crate::fanout::end::told::observer;
 use crate::fanout::{Carrier, End, Fanout, NewStream};
 use crate::params::Params;
 use crate::sse::parser::{Item, Parser};
+use crate::sse::{self, Encoder};
 use crate::value::Value;
 
 const STALL: Duration = Duration::from_secs(15);
@@ -106,7 +107,7 @@ impl Pair {
         let mut stream = NewStream {
             carrier: Carrier::Http2(body),
             head: b"retry: 2000\n:\n\n".to_vec(),
-            chunked: false,
+            encoder: Encoder::new(None, false),
             subscription: channel.subscribe(),
             cursor: Cursor::New,
             form: Form::Value,

@@ -14,7 +14,7 @@ use crate::fanout::owed::Owed;
 use crate::fanout::socket::{Gone, Outgoing, Socket};
 use crate::fanout::wheel::{Tick, ticks};
 use crate::fanout::{Arrival, Closing, Drain, Reason};
-use crate::sse::{self, Frame};
+use crate::sse::Frame;
 
 /// How long a client may take to close its end of a stream that it has all of.
 pub(super) const LINGER: Duration = Duration::from_secs(2);
@@ -130,7 +130,7 @@ impl Shard {
             Life::Open { .. } => {
                 let heartbeat = jittered(self.rooms[conn.room].heartbeat, at);
                 if silent >= heartbeat {
-                    let bytes = conn.framed(&self.heartbeat);
+                    let bytes = conn.encoder.frame(Frame::heartbeat());
                     if conn.send(bytes.into(), self.now).is_err() {
                         return self.close(at, Reason::ClientLeft);
                     }
@@ -251,12 +251,8 @@ impl Shard {
             Tally::of_one(delivery, channel.metrics());
             last.first = conn.take(delivery).unwrap_or_default();
         }
-        let mut closing = conn.closing.event(self.draining);
-        if conn.chunked {
-            closing = Frame::new(&closing).chunked().into();
-            closing.extend_from_slice(sse::LAST_CHUNK);
-        }
-        last.then = closing.into();
+        let closing = conn.closing.event(self.draining);
+        last.then = conn.encoder.end(&closing).into();
         conn.life = Life::Ending { by: conn.cut() };
         if conn.send(last, self.now).is_err() {
             return self.close(at, Reason::ClientLeft);

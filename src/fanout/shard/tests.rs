@@ -16,6 +16,7 @@ use crate::channel::{ChannelKey, Cursor, Delivery, Form, History, Spec, StreamId
 use crate::fanout::conn::Life;
 use crate::fanout::{Arrival, Carrier, Drain, NewStream, Open, Permit};
 use crate::params::Params;
+use crate::sse::Encoder;
 use crate::sse::parser::{Item, Parser};
 use crate::value::Value;
 
@@ -99,7 +100,7 @@ impl Rig {
         let stream = NewStream {
             carrier: Carrier::Plain(socket),
             head: b"HEAD\r\n\r\n".to_vec(),
-            chunked: true,
+            encoder: Encoder::new(None, true),
             subscription: channel.subscribe(),
             cursor: Cursor::New,
             form: Form::Value,
@@ -251,7 +252,8 @@ fn an_end_with_much_to_send_is_whole() {
         let mut rig = Rig::new();
         let channel = said(&big("a"));
         let (mut stream, mut peer) = rig.stream(&channel);
-        (stream.chunked, stream.max_age) = (chunked, Duration::from_secs(60));
+        stream.encoder = Encoder::new(None, chunked);
+        stream.max_age = Duration::from_secs(60);
         rig.hand_over(stream);
         rig.turn();
         assert!(!rig.shard.conns[0].is_free());

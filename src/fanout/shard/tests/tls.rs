@@ -146,7 +146,7 @@ fn a_stream_over_tls_is_whole() {
         };
         assert_eq!(session.wants_write(), version == &TLS13, "the tickets");
         let (observer, told) = observer();
-        (stream.observer, stream.chunked) = (observer, chunked);
+        (stream.observer, stream.encoder) = (observer, Encoder::new(None, chunked));
         rig.hand_over(stream);
         rig.turn();
         say(&channel, &big("b"));
