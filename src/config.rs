@@ -29,7 +29,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
-pub use crate::sse::EventName;
+pub use crate::sse::{Coding, EventName};
 pub use admin::Admin;
 pub use auth::{ApiKeys, Auth, AuthMethod, Hashed, Jwt, JwtKeys};
 pub use client_address::ClientAddress;
@@ -86,6 +86,8 @@ pub struct Config {
     pub cors: Cors,
     /// Process-wide limits.
     pub limits: Limits,
+    /// How streams that everybody may read are compressed for clients that take it (EDGE Z1).
+    pub compression: Option<Coding>,
     /// What SIGTERM does.
     pub shutdown: Shutdown,
     /// The file with its defaults and without its secrets, for operators.

@@ -246,6 +246,9 @@ impl Edge {
             id: live.ids[index],
             stream: &live.config.streams[index],
             limits: &live.limits,
+            // Who had to show a certificate reads what others may not.
+            compression: (live.config.compression)
+                .filter(|_| !ctx.peer.listener.asks_for_certificates()),
             overload: live.overload(index),
             client: ctx.client.address,
             params,

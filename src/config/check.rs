@@ -148,6 +148,7 @@ fn root(item: Item<'_>) -> Option<Config> {
     }
     let routes = route::all(&section.get("routes"), &upstreams);
     let limits = process::limits(section.get("limits"));
+    let compression = process::compression(&section);
     let shutdown = process::shutdown(section.get("shutdown"));
     // Nothing of this is there yet: reading it refuses what is written.
     section.get("telemetry").section(&keys::TELEMETRY);
@@ -167,6 +168,7 @@ fn root(item: Item<'_>) -> Option<Config> {
         routes: routes?,
         cors: cors?,
         limits: limits?,
+        compression: compression?,
         shutdown: shutdown?,
         shown: Shown::default(),
     })

@@ -29,6 +29,12 @@ impl Listener {
         }
     }
 
+    /// Whether only clients with a certificate get in.
+    pub fn asks_for_certificates(&self) -> bool {
+        let client_ca = self.tls.as_ref().and_then(|tls| tls.client_ca.as_ref());
+        client_ca.is_some()
+    }
+
     /// Whether requests for this host, without its port, are served here.
     pub fn serves(&self, host: &str) -> bool {
         self.hosts.is_empty() || self.hosts.iter().any(|pattern| pattern.matches(host))

@@ -1,8 +1,12 @@
 //! Which of the three ways a request wants: the event stream, the value, or a value it does not have yet. Pure.
 
+mod coding;
+
 use std::time::Duration;
 
 use crate::channel::Form;
+
+pub(super) use coding::{NoneAccepted, coding};
 
 /// What the stream of a path can give.
 #[derive(Clone, Copy, Debug)]

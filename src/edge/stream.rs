@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io;
 use std::time::{Duration, SystemTime};
 
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, VARY, X_CONTENT_TYPE_OPTIONS};
+use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, VARY, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderName, HeaderValue, StatusCode, Version};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
@@ -18,7 +18,7 @@ use super::reply::{self, REQUEST_ID};
 use super::visit::Visit;
 use crate::channel::{Cursor, EventId, Form, Subscription};
 use crate::fanout::{Carrier, Fanout, NewStream};
-use crate::sse::{self, Encoder};
+use crate::sse::{self, Coding, Encoder};
 
 /// Bounds of `retry` in the prelude (EDGE L13), in milliseconds.
 const RETRY: std::ops::RangeInclusive<u64> = 2000..=5000;
@@ -35,11 +35,21 @@ pub(super) fn cursor(session: &Session, query: Option<&str>) -> Cursor {
     }
 }
 
-/// Headers of the stream (EDGE H1–H4), without those of framing. `private`: who asks decides about it.
-pub(super) fn headers(path_headers: &[Header], private: bool) -> Vec<Header> {
+/// Headers of the stream (EDGE H1–H4), without those of framing. `private`: who asks decides about it. `offered` is how it may
+/// be compressed, `coding` how it is.
+pub(super) fn headers(
+    path_headers: &[Header],
+    private: bool,
+    offered: Option<Coding>,
+    coding: Option<Coding>,
+) -> Vec<Header> {
     let caching = match private {
         true => "private, no-cache, no-store, no-transform",
         false => "no-cache, no-store, no-transform",
+    };
+    let vary = match offered {
+        Some(_) => "Accept, Accept-Encoding",
+        None => "Accept",
     };
     let mut headers = vec![
         (CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
@@ -48,8 +58,10 @@ pub(super) fn headers(path_headers: &[Header], private: bool) -> Vec<Header> {
             HeaderName::from_static("x-accel-buffering"),
             HeaderValue::from_static("no"),
         ),
-        (VARY, HeaderValue::from_static("Accept")),
+        (VARY, HeaderValue::from_static(vary)),
     ];
+    headers
+        .extend(coding.map(|coding| (CONTENT_ENCODING, HeaderValue::from_static(coding.name()))));
     headers.extend_from_slice(path_headers);
     headers
 }
@@ -68,13 +80,13 @@ pub(super) async fn serve(
     session: &mut Session,
     visit: &Visit<'_>,
     (subscription, permit): (Subscription, StreamPermit),
-    (cursor, form): (Cursor, Form),
+    (cursor, form, coding): (Cursor, Form, Option<Coding>),
     fanout: &Fanout,
 ) {
     let version = session.req_header().version;
     let chunked = version == Version::HTTP_11;
-    let headers = visit.stream_headers();
-    let mut encoder = Encoder::new(None, chunked);
+    let headers = visit.stream_headers(coding);
+    let mut encoder = Encoder::new(coding, chunked);
     let prelude = sse::prelude(Duration::from_millis(fastrand::u64(RETRY)));
     let prelude = encoder.begin(&prelude);
     let taken = match version {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use http::Method;
-use http::header::ACCEPT;
+use http::header::{ACCEPT, ACCEPT_ENCODING};
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 
@@ -12,7 +12,7 @@ use super::access_log::{Record, Refused, RequestId};
 use super::auth::Identity;
 use super::cors::{self, Header};
 use super::limit::{Excess, Limits};
-use super::negotiate::{self, Answer, Offer};
+use super::negotiate::{self, Answer, NoneAccepted, Offer};
 use super::options::{OF_PUBLISH, OF_STREAM, options, other_method};
 use super::pass::Passing;
 use super::reply::Rejection;
@@ -24,6 +24,7 @@ use crate::channel::hub::Unavailable;
 use crate::channel::{ChannelKey, Form, StreamId};
 use crate::config::{Overload, Source, Stream};
 use crate::params::Params;
+use crate::sse::Coding;
 
 /// When who met a reload is to come back.
 const RELOADED: Duration = Duration::from_secs(1);
@@ -35,6 +36,8 @@ pub(super) struct Visit<'a> {
     pub(super) id: StreamId,
     pub(super) stream: &'a Stream,
     pub(super) limits: &'a Limits,
+    /// How streams that everybody may read are compressed for those who take it.
+    pub(super) compression: Option<Coding>,
     /// How the stream refuses an EventSource.
     pub(super) overload: Overload,
     /// Whose request it is.
@@ -71,9 +74,29 @@ impl Visit<'_> {
         self.identity.map(|identity| identity.name.as_str())
     }
 
-    /// Headers of the event stream.
-    pub(super) fn stream_headers(&self) -> Vec<Header> {
-        stream::headers(&self.headers, self.is_private())
+    /// Headers of the event stream, which is given in this coding.
+    pub(super) fn stream_headers(&self, coding: Option<Coding>) -> Vec<Header> {
+        let offered = self.compression();
+        stream::headers(&self.headers, self.is_private(), offered, coding)
+    }
+
+    /// How the event stream may be compressed. The size of what is compressed tells whether two texts in it are alike, to
+    /// whoever sees it pass by and can have one of them written. So what not everybody may read is not compressed (EDGE Z4).
+    fn compression(&self) -> Option<Coding> {
+        self.compression.filter(|_| !self.is_private())
+    }
+
+    /// How the event stream is given to who asks.
+    fn coding(&self, request: &RequestHeader) -> Result<Option<Coding>, Rejection> {
+        let accept = request::joined(&request.headers, ACCEPT_ENCODING);
+        let offered = self.compression();
+        negotiate::coding(accept.as_deref(), offered).map_err(|NoneAccepted| {
+            let with = offered.map(|coding| format!(", or with {}", coding.name()));
+            Rejection::NotAcceptable(format!(
+                "the stream without a content coding{}",
+                with.unwrap_or_default()
+            ))
+        })
     }
 
     /// Whether who asks decides about the answer: by a name, or by headers that its polls carry.
@@ -115,10 +138,18 @@ impl Edge {
                 let rejection = Rejection::NotAcceptable(offered(offer));
                 return refuse(session, &rejection, visit.request_id, &visit.headers).await;
             }
-            Answer::Stream(_) if head_only => {
-                stream::head(session, &visit.stream_headers(), visit.request_id).await?;
-            }
             Answer::Stream(form) => {
+                let coding = match visit.coding(session.req_header()) {
+                    Ok(coding) => coding,
+                    Err(why) => {
+                        return refuse(session, &why, visit.request_id, &visit.headers).await;
+                    }
+                };
+                if head_only {
+                    let headers = visit.stream_headers(coding);
+                    stream::head(session, &headers, visit.request_id).await?;
+                    return Ok(Served::Answered);
+                }
                 let opened = visit.limits.open(visit.index, visit.client, visit.user());
                 let permit = match opened {
                     Ok(permit) => permit,
@@ -131,6 +162,7 @@ impl Edge {
                 let start = (
                     stream::cursor(session, query.last_event_id.as_deref()),
                     form,
+                    coding,
                 );
                 stream::serve(session, &visit, (subscription, permit), start, &self.fanout).await;
                 return Ok(Served::HandedOver);
@@ -259,7 +291,7 @@ async fn turn_away(
         why: rejection.refusal(),
         softly: true,
     });
-    let headers = visit.stream_headers();
+    let headers = visit.stream_headers(None);
     stream::soft_reject(session, &headers, reason, retry, visit.request_id).await?;
     Ok(Served::Answered)
 }

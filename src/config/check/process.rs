@@ -1,7 +1,7 @@
-//! `limits` and `shutdown`
+//! `limits`, `compression` and `shutdown`
 
 use super::super::read::{Item, Section};
-use super::super::{Limits, Overload, Shutdown, StreamLimits};
+use super::super::{Coding, Limits, Overload, Shutdown, StreamLimits};
 use super::{all, keys};
 
 const OVERLOAD: [(&str, Overload); 2] =
@@ -62,6 +62,20 @@ fn own<'a, T>(
         Some(item) => read(&item).map(Some),
         None => Some(None),
     }
+}
+
+/// The inner `None`: off.
+pub(super) fn compression(root: &Section<'_>) -> Option<Option<Coding>> {
+    let item = root.get("compression");
+    if item.is_off() || item.is_null() {
+        return Some(None);
+    }
+    let codings = [
+        ("off", None),
+        ("gzip", Some(Coding::Gzip)),
+        ("zstd", Some(Coding::Zstd)),
+    ];
+    root.choice("compression", &codings)
 }
 
 pub(super) fn shutdown(item: Item<'_>) -> Option<Shutdown> {

@@ -15,7 +15,7 @@ pub(in crate::config) static ROOT: Table = table(&[
     key("cors", Section(&CORS), "Which web pages of other origins may read; for all streams without their own.").or("{}"),
     key("auth", NoneOrMany(&AUTH), "Who may use the streams; for all without their own.").or("none"),
     key("limits", Section(&LIMITS), "Limits of the process.").or("{}"),
-    key("compression", Only(&["off"]), "Compression of streams.").or("off"),
+    key("compression", choice(&["off", "gzip", "zstd"]), "How streams that everybody may read are compressed, for clients that take it: each event once for all of them.").or("off"),
     key("cluster", Only(&["null"]), "Replicas that share their work.").or("null"),
     key("shutdown", Section(&SHUTDOWN), "What SIGTERM does.").or("{}"),
     key("telemetry", Section(&TELEMETRY), "Traces.").or("{}"),

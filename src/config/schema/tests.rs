@@ -240,6 +240,8 @@ fn the_schema_refuses_what_the_reader_refuses() {
     let route = "routes: [{prefix: /, upstream: a}]\n";
     for good in [
         "auth: none\n",
+        "compression: zstd\n",
+        "compression: false\n",
         "auth: {jwt: {secret: s, algorithms: [HS512]}}\n",
         "auth: [{jwt: {jwks_file: f}}, {basic: {users: [{name: a, sha256: b}]}}]\n",
     ] {
@@ -255,7 +257,7 @@ fn the_schema_refuses_what_the_reader_refuses() {
         format!(
             "{listener}streams: [{{path: /a, http: {{upstream: a}}, limits: {{queue: 1KiB}}}}]\n"
         ),
-        format!("{listener}{route}compression: gzip\n"),
+        format!("{listener}{route}compression: brotli\n"),
         format!("{listener}{route}auth: open\n"),
         format!("{listener}{route}auth: []\n"),
         format!("{listener}{route}auth: {{basic: {{users: []}}, jwt: {{secret: s}}}}\n"),
