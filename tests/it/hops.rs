@@ -26,11 +26,16 @@ pub struct Hop {
 
 impl Hop {
     async fn nginx(gateway: SocketAddr) -> Self {
+        Self::nginx_with(gateway, "").await
+    }
+
+    /// With more settings for its answers.
+    pub async fn nginx_with(gateway: SocketAddr, more: &str) -> Self {
         Self::start("nginx", |folder, address| {
             let site = format!(
                 "daemon off; pid {0}/pid; error_log stderr; events {{}}\n\
                  http {{ access_log off; client_body_temp_path {0}/body; proxy_temp_path {0}/proxy; fastcgi_temp_path {0}/f; \
-                 uwsgi_temp_path {0}/u; scgi_temp_path {0}/s;\n\
+                 uwsgi_temp_path {0}/u; scgi_temp_path {0}/s; {more}\n\
                  server {{ listen {address}; location / {{ proxy_pass http://{gateway}; }} }} }}\n",
                 folder.display(),
             );
@@ -42,12 +47,17 @@ impl Hop {
     }
 
     async fn haproxy(gateway: SocketAddr) -> Self {
+        Self::haproxy_with(gateway, "").await
+    }
+
+    /// With more settings for all that it does.
+    pub async fn haproxy_with(gateway: SocketAddr, more: &str) -> Self {
         Self::start("haproxy", |folder, address| {
             let mut site = String::new();
             // HAProxy has no timeouts of its own: these are those of the file that Debian installs.
             let _ = write!(
                 site,
-                "defaults\n mode http\n timeout connect 5000\n timeout client 50000\n timeout server 50000\n\
+                "defaults\n mode http\n timeout connect 5000\n timeout client 50000\n timeout server 50000\n {more}\n\
                  frontend front\n bind {address}\n default_backend back\nbackend back\n server one {gateway}\n"
             );
             let file = folder.join("haproxy.cfg");
