@@ -1,7 +1,7 @@
 //! What is sent: a change of value with its id, or a notice of the gateway. Each form is encoded at most once.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::{Instant, SystemTime};
 
 use crate::diff::{self, ArrayKeys};
@@ -207,7 +207,7 @@ impl Event {
     }
 }
 
-/// An event of the gateway itself, without an id, the same in every form.
+/// An event of the gateway itself, without an id, the same in every form. What always says the same is made once.
 #[derive(Clone, Debug)]
 pub struct Notice(Frame);
 
@@ -223,17 +223,21 @@ impl Notice {
 
     /// Confirmed again.
     pub fn fresh() -> Self {
-        Self::new("fresh", "{}")
+        static FRESH: LazyLock<Notice> = LazyLock::new(|| Notice::new("fresh", "{}"));
+        FRESH.clone()
     }
 
     /// The resource does not exist any more.
     pub fn gone() -> Self {
-        Self::new("gone", "{}")
+        static GONE: LazyLock<Notice> = LazyLock::new(|| Notice::new("gone", "{}"));
+        GONE.clone()
     }
 
     /// The client's id means nothing here: what follows is a beginning.
     pub fn reset() -> Self {
-        Self::new("reset", r#"{"reason":"unknown-id"}"#)
+        static RESET: LazyLock<Notice> =
+            LazyLock::new(|| Notice::new("reset", r#"{"reason":"unknown-id"}"#));
+        RESET.clone()
     }
 
     /// Its bytes.

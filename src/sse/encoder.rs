@@ -7,13 +7,13 @@ use super::frame::{Chunk, Frame};
 
 /// Turns what is sent to one client into the bytes of its body. What everybody is sent is shared; what one client alone is
 /// sent, its first and last bytes, is stored in blocks of its own. All that is kept for a connection is a checksum.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Encoder {
     coding: State,
     chunked: bool,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 enum State {
     Identity,
     Gzip(gzip::Checksum),

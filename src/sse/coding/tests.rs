@@ -152,7 +152,8 @@ fn an_event_is_compressed_once() {
 fn a_long_event_needs_no_large_window() {
     let line = |number: u32| format!("data: {number} {}\n", number.wrapping_mul(2_654_435_761));
     let mut event: String = (0..60_000).map(line).collect();
-    event.push_str(&event[..event.len() / 3].to_owned());
+    let again = event[..event.len() / 3].to_owned();
+    event.push_str(&again);
     for coding in CODINGS {
         let mut encoder = Encoder::new(Some(coding), false);
         let mut client = Client::new(coding);
