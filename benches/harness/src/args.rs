@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::time::Duration;
 
 /// What `--help` prints.
 pub(crate) const HELP: &str = "\
@@ -13,27 +12,36 @@ progress to stderr.
 Usage: wellspring-bench --gateway PATH [options]
 
   --gateway PATH      the wellspring binary to measure, built with --profile bench or --release
-  --quick             fewer clients, repeats and events: a minute or two, to see that it works rather than to quote
-  --clients N         clients of the memory, carried and fan-out tables (10000; quick: 2000)
+  --quick             fewer clients, repeats and events: under a minute, to see that it works rather than to quote
+  --clients N         clients of most tables (10000; quick: 1000), where a table does not say fewer
+  --capacity N        clients of the capacity table (19000; quick: 3000)
   --pollers N         clients of the polling tables (1000; quick: 200)
-  --repeats N         repeats of the fan-out table, broadcaster and gateway by turns (3; quick: 2)
+  --repeats N         repeats of the fan-out table, broadcaster and gateway by turns (3; quick: 1), and of others
   --only LIST         some of these tables, in this order:
-                      polls,redis,memory,carried,fanout,passthrough,start
+                      polls,redis,channels,memory,carried,capacity,idle,fanout,rate,slow,compression,beside,passthrough,start
   --bare PATH         the example bare_proxy, built as the gateway was: Pingora alone, for the pass-through table
+  --python PATH       a Python with Flask-SSE, gunicorn and gevent, for the beside table
   --client-threads N  threads that play clients (half of the cores, at least 1)
   --append COMMAND    a shell command whose stdout is put at the end of the report, for a measurement of its own
   -h, --help          this
 
 What is measured:
-  polls   requests that the upstream gets from N clients of one resource at `every: 1s`, and how many are 304
-  redis   the same with GETs of a real redis-server (left out when none is installed)
-  memory  anonymous memory per idle HTTP/1.1 stream: fresh, after 20 events each, after rounds of everybody reconnecting
-  carried the same per idle stream over TLS 1.3: HTTP/1.1, HTTP/2 with one stream a connection (2000 connections at
-          most), and each further stream of an HTTP/2 connection (50 connections with 100); CPU per delivered event
-  fanout  CPU per delivered event, and latency from the change in the upstream to the client: 200-byte events, 10/s
+  polls        requests that the upstream gets from N clients of one resource at `every: 1s`, and how many are 304
+  redis        the same with GETs of a real redis-server
+  channels     10000 channels with a client each: polls on time, CPU per poll, memory per channel
+  memory       anonymous memory per idle HTTP/1.1 stream: fresh, after 20 events each, after everybody reconnected, often
+  carried      the same per idle stream over TLS 1.3: HTTP/1.1, HTTP/2 with one stream a connection (2000 connections at
+               most), and each further stream of an HTTP/2 connection (50 connections with 100); CPU per delivered event
+  capacity     as many connections at once as the limit of open files allows, with nothing refused
+  idle         CPU of quiet streams without heartbeats, and how heartbeats are spread over time
+  fanout       CPU per delivered event, and latency from when it was due to the client: 200-byte events, 10 a second
+  rate         the highest rate that 5000 clients get without loss or growing delay
+  slow         100 clients of 1000 that read nothing: what the others notice, what it takes in the process and the kernel
+  compression  CPU and bytes of events of 2 KB with `compression: gzip` against off
+  beside       fan-out next to a broadcast server on tokio, nginx with nchan, and Flask-SSE
   passthrough  requests a second, latency and CPU of GETs that pass through: no proxy, the gateway, bare Pingora, nginx
-          (those that are there)
-  start   from the start of the process to the first event at a client; memory at rest; size of the binary
+  start        from the start of the process to the first event at a client; memory at rest; size of the binary
+What needs something that is not installed is left out.
 
 Clients are raw sockets (over TLS: rustls and h2) from many loopback addresses with a browser's request. Every child
 process is killed when this one ends, however it ends. The soft limit of open files is raised to the hard one; fewer
@@ -57,16 +65,11 @@ pub(crate) enum Command {
         arguments: Vec<OsString>,
     },
     /// Be the broadcaster.
-    Broadcaster(Broadcaster),
+    Broadcaster,
+    /// Be the one on tokio.
+    TokioBroadcaster,
     /// Measure.
     Run(Options),
-}
-
-/// How the broadcaster runs.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Broadcaster {
-    /// Between two events.
-    pub(crate) every: Duration,
 }
 
 /// How to measure.
@@ -76,8 +79,10 @@ pub(crate) struct Options {
     pub(crate) gateway: PathBuf,
     /// To see that it works rather than to quote.
     pub(crate) quick: bool,
-    /// Of the memory and fan-out tables.
+    /// Of most tables.
     pub(crate) clients: usize,
+    /// Clients of the capacity table.
+    pub(crate) capacity: usize,
     /// Clients of the polling tables.
     pub(crate) pollers: usize,
     /// Of the fan-out table.
@@ -86,6 +91,8 @@ pub(crate) struct Options {
     pub(crate) only: Vec<Table>,
     /// A proxy of Pingora alone.
     pub(crate) bare: Option<PathBuf>,
+    /// That may have Flask-SSE.
+    pub(crate) python: Option<PathBuf>,
     /// That play clients.
     pub(crate) client_threads: usize,
     /// Its output is put at the end.
@@ -99,24 +106,45 @@ pub(crate) enum Table {
     Polls,
     /// GETs to a Redis server.
     Redis,
+    /// Polls of many channels.
+    Channels,
     /// Memory per stream.
     Memory,
     /// The same over TLS and HTTP/2.
     Carried,
+    /// How many at once.
+    Capacity,
+    /// CPU of quiet streams.
+    Idle,
     /// CPU per event, latency.
     Fanout,
+    /// Events a second.
+    Rate,
+    /// Clients that read nothing.
+    Slow,
+    /// CPU and bytes in gzip.
+    Compression,
+    /// Other servers.
+    Beside,
     /// Requests that pass through.
     Passthrough,
     /// Time to the first event.
     Start,
 }
 
-const TABLES: [(&str, Table); 7] = [
+const TABLES: [(&str, Table); 14] = [
     ("polls", Table::Polls),
     ("redis", Table::Redis),
+    ("channels", Table::Channels),
     ("memory", Table::Memory),
     ("carried", Table::Carried),
+    ("capacity", Table::Capacity),
+    ("idle", Table::Idle),
     ("fanout", Table::Fanout),
+    ("rate", Table::Rate),
+    ("slow", Table::Slow),
+    ("compression", Table::Compression),
+    ("beside", Table::Beside),
     ("passthrough", Table::Passthrough),
     ("start", Table::Start),
 ];
@@ -126,7 +154,8 @@ pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Command, 
     let mut arguments = arguments.peekable();
     match arguments.peek().map(String::as_str) {
         Some("leash") => leash(arguments.skip(1)),
-        Some("broadcaster") => broadcaster(arguments.skip(1)),
+        Some("broadcaster") => Ok(Command::Broadcaster),
+        Some("tokio-broadcaster") => Ok(Command::TokioBroadcaster),
         _ => run(arguments),
     }
 }
@@ -141,17 +170,11 @@ fn leash(mut arguments: impl Iterator<Item = String>) -> Result<Command, String>
     })
 }
 
-fn broadcaster(mut arguments: impl Iterator<Item = String>) -> Result<Command, String> {
-    let every = number("broadcaster", arguments.next())?;
-    Ok(Command::Broadcaster(Broadcaster {
-        every: Duration::from_millis(every as u64),
-    }))
-}
-
 fn run(mut arguments: impl Iterator<Item = String>) -> Result<Command, String> {
-    let (mut gateway, mut bare) = (None, None);
+    let (mut gateway, mut bare, mut python) = (None, None, None);
     let mut quick = false;
-    let (mut clients, mut pollers, mut repeats, mut threads) = (None, None, None, None);
+    let (mut clients, mut capacity, mut pollers) = (None, None, None);
+    let (mut repeats, mut threads) = (None, None);
     let mut only = TABLES.map(|(_, table)| table).to_vec();
     let mut append = None;
     while let Some(argument) = arguments.next() {
@@ -160,6 +183,8 @@ fn run(mut arguments: impl Iterator<Item = String>) -> Result<Command, String> {
             "--quick" => quick = true,
             "--gateway" => gateway = Some(PathBuf::from(text(&argument, arguments.next())?)),
             "--bare" => bare = Some(PathBuf::from(text(&argument, arguments.next())?)),
+            "--python" => python = Some(PathBuf::from(text(&argument, arguments.next())?)),
+            "--capacity" => capacity = Some(number(&argument, arguments.next())?),
             "--clients" => clients = Some(number(&argument, arguments.next())?),
             "--pollers" => pollers = Some(number(&argument, arguments.next())?),
             "--repeats" => repeats = Some(number(&argument, arguments.next())?),
@@ -173,11 +198,13 @@ fn run(mut arguments: impl Iterator<Item = String>) -> Result<Command, String> {
     Ok(Command::Run(Options {
         gateway: gateway.ok_or("--gateway PATH is missing")?,
         quick,
-        clients: clients.unwrap_or(if quick { 2_000 } else { 10_000 }),
+        clients: clients.unwrap_or(if quick { 1_000 } else { 10_000 }),
+        capacity: capacity.unwrap_or(if quick { 3_000 } else { 19_000 }),
         pollers: pollers.unwrap_or(if quick { 200 } else { 1_000 }),
-        repeats: repeats.unwrap_or(if quick { 2 } else { 3 }),
+        repeats: repeats.unwrap_or(if quick { 1 } else { 3 }),
         only,
         bare,
+        python,
         client_threads: threads.unwrap_or((cores / 2).max(1)),
         append,
     }))

@@ -2,7 +2,8 @@
 //!
 //! A child is started through this same program as `leash`, which asks the kernel to kill it when its parent dies
 //! (PR_SET_PDEATHSIG) and then becomes the program. The wish survives `execve`, so that it holds however the parent
-//! ends: return, panic, Ctrl-C or SIGKILL. The kernel means the parent *thread*: children are started by the main one.
+//! ends: return, panic, Ctrl-C or SIGKILL. It does not pass to what a child starts: that is killed when the child is
+//! dropped. The kernel means the parent *thread*: children are started by the main one.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -12,11 +13,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+use rustix::process::{Pid, Signal, getppid, kill_process, set_parent_process_death_signal};
 
-use crate::Outcome;
+use crate::{Outcome, process};
 
-/// A running child with its log. Dropped, it is killed and waited for.
+/// A running child with its log. Dropped, it is killed with all that it started, and waited for.
 #[derive(Debug)]
 pub(crate) struct Leashed {
     child: Child,
@@ -121,9 +122,16 @@ impl Leashed {
 
 impl Drop for Leashed {
     fn drop(&mut self) {
+        let family = process::family(self.pid()).unwrap_or_default();
         // Errors mean that it is gone already.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // Workers of the child, such as nginx's, do not all go with it.
+        for worker in family.into_iter().skip(1) {
+            if let Some(worker) = i32::try_from(worker).ok().and_then(Pid::from_raw) {
+                let _ = kill_process(worker, Signal::KILL);
+            }
+        }
     }
 }
 

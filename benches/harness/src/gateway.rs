@@ -1,77 +1,54 @@
 //! The gateway under test: its configuration, and its start.
 
+mod file;
+
 use std::ffi::OsString;
-use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::Outcome;
-use crate::certificate::Certificate;
 use crate::child::Leashed;
+use crate::publisher::{Publisher, Target};
 use crate::subject::{self, Pulse, Subject};
 use crate::upstream::Upstream;
+pub(crate) use file::Settings;
+use file::Source;
 
-/// The path of the stream.
+/// The path of the stream; of many streams, what is before their number.
 pub(crate) const PATH: &str = "/bench";
 
-/// The key of the Redis stream.
-pub(crate) const KEY: &str = "bench";
+/// Where messages are posted.
+pub(crate) const PUBLISH: &str = "/publish";
 
-/// A binary that answered `--version`, and what its configuration may say.
+/// How long a gateway may take to accept.
+const START: Duration = Duration::from_secs(10);
+
+/// A binary that answered `--version`.
 #[derive(Debug)]
 pub(crate) struct Gateway {
     program: PathBuf,
     folder: PathBuf,
     /// What it calls itself.
     pub(crate) version: String,
-    options: Vec<&'static Feature>,
 }
 
 /// What feeds the stream.
 #[derive(Debug)]
 pub(crate) enum Feed {
-    /// A poll of this upstream.
+    /// Polls of one resource of this upstream.
     Http(Arc<Upstream>),
-    /// Polls of [`KEY`] on this server.
+    /// Polls of this upstream: of a resource for each number behind [`PATH`].
+    Many(Arc<Upstream>),
+    /// Polls of a key on this Redis server.
     Redis(SocketAddr),
+    /// Messages that are posted to it.
+    Published,
 }
-
-/// A setting that the measurement wants and that a gateway may not have (yet): it is left out when `check` refuses it.
-#[derive(Debug)]
-struct Feature {
-    name: &'static str,
-    place: Place,
-    text: &'static str,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    Top,
-    RedisSource,
-}
-
-const FEATURES: [Feature; 3] = [
-    Feature {
-        name: "admin",
-        place: Place::Top,
-        text: "admin: off\n",
-    },
-    Feature {
-        name: "limits.connects",
-        place: Place::Top,
-        text: "limits: {connects: 1000000/s, streams_per_client: 1000000}\n",
-    },
-    Feature {
-        name: "redis.watch",
-        place: Place::RedisSource,
-        text: ", watch: poll",
-    },
-];
 
 impl Gateway {
-    /// Asks `program` for its version and which optional settings it knows. Files go to `folder`.
+    /// Asks `program` for its version. Files go to `folder`.
     pub(crate) fn find(program: &Path, folder: &Path) -> Outcome<Self> {
         let program = std::fs::canonicalize(program)
             .map_err(|error| format!("{}: {error}", program.display()))?;
@@ -79,52 +56,25 @@ impl Gateway {
             program,
             folder: folder.to_owned(),
             version: String::new(),
-            options: Vec::new(),
         };
         let (fine, words) = gateway.ask(&["--version".into()])?;
         if !fine {
             return Err(format!("--version failed: {words}").into());
         }
         gateway.version = words.lines().next().unwrap_or_default().to_owned();
-        let every = Duration::from_secs(1);
-        let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-        let file = gateway.folder.join("check.yaml");
-        let redis = Source::Redis(anywhere);
-        let check = |options: &[&'static Feature]| {
-            std::fs::write(
-                &file,
-                configuration(&listener(anywhere, None), &redis, every, options),
-            )?;
-            gateway.ask(&["check".into(), file.clone().into()])
-        };
-        match check(&[])? {
-            (true, _) => {}
-            (false, words) => {
-                return Err(format!("check refuses the plain configuration:\n{words}").into());
-            }
-        }
-        let mut known = Vec::new();
-        for feature in &FEATURES {
-            if check(&[feature])?.0 {
-                known.push(feature);
-            }
-        }
-        gateway.options = known;
         Ok(gateway)
     }
 
-    /// Names of the settings that it does not know.
-    pub(crate) fn left_out(&self) -> Vec<&'static str> {
-        let known = |feature: &Feature| {
-            self.options
-                .iter()
-                .any(|option| option.name == feature.name)
-        };
-        FEATURES
-            .iter()
-            .filter(|feature| !known(feature))
-            .map(|feature| feature.name)
-            .collect()
+    /// Why it refuses `settings`, if it does.
+    pub(crate) fn refuses(&self, settings: &Settings<'_>) -> Outcome<Option<String>> {
+        let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        let file = self.folder.join("check.yaml");
+        std::fs::write(
+            &file,
+            file::stream(anywhere, Source::Http(anywhere), settings),
+        )?;
+        let (fine, words) = self.ask(&["check".into(), file.into()])?;
+        Ok((!fine).then_some(words))
     }
 
     /// Bytes of the binary.
@@ -132,42 +82,28 @@ impl Gateway {
         Ok(std::fs::metadata(&self.program)?.len())
     }
 
-    /// Starts it with one stream at [`PATH`]. It need not accept yet.
-    pub(crate) fn start(&self, feed: Feed, every: Duration) -> Outcome<Subject> {
-        self.start_over(feed, every, None)
-    }
-
-    /// Like [`Gateway::start`], over TLS when there is a certificate.
-    pub(crate) fn start_over(
-        &self,
-        feed: Feed,
-        every: Duration,
-        certificate: Option<&Certificate>,
-    ) -> Outcome<Subject> {
+    /// Starts it with a stream at [`PATH`]. It need not accept yet, unless it is [`Feed::Published`].
+    pub(crate) fn start(&self, feed: Feed, settings: &Settings<'_>) -> Outcome<Subject> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, subject::free_port()?));
-        let (source, pulse) = match feed {
-            Feed::Http(upstream) => (Source::Http(upstream.address()), Pulse::Upstream(upstream)),
-            Feed::Redis(server) => (Source::Redis(server), Pulse::Elsewhere),
+        let source = match &feed {
+            Feed::Http(upstream) => Source::Http(upstream.address()),
+            Feed::Many(upstream) => Source::Many(upstream.address()),
+            Feed::Redis(server) => Source::Redis(*server),
+            Feed::Published => Source::Published,
         };
-        let file = self.folder.join("wellspring.yaml");
-        let listener = listener(address, certificate);
-        std::fs::write(
-            &file,
-            configuration(&listener, &source, every, &self.options),
-        )?;
-        let arguments = [
-            "run".into(),
-            "--config".into(),
-            file.into(),
-            "--log-level".into(),
-            "warn".into(),
-        ];
-        let child = Leashed::start(
-            &self.program,
-            &arguments,
-            &self.folder.join("gateway.log"),
-            false,
-        )?;
+        let mut child = self.run("gateway", &file::stream(address, source, settings))?;
+        let pulse = match feed {
+            Feed::Http(upstream) | Feed::Many(upstream) => Pulse::Upstream(upstream),
+            Feed::Redis(_) => Pulse::Elsewhere,
+            Feed::Published => {
+                subject::connect(address, &mut child, START)?;
+                let target = Target::Post {
+                    address,
+                    path: PUBLISH,
+                };
+                Pulse::Published(Publisher::start(target)?)
+            }
+        };
         Ok(Subject {
             name: "gateway",
             child,
@@ -178,17 +114,12 @@ impl Gateway {
 
     /// Starts it on `listen` with everything passed through to `upstream`. It need not accept yet.
     pub(crate) fn pass(&self, listen: SocketAddr, upstream: SocketAddr) -> Outcome<Leashed> {
-        let top = self
-            .options
-            .iter()
-            .filter(|feature| feature.place == Place::Top);
-        let top: String = top.map(|feature| feature.text).collect();
-        let file = self.folder.join("pass.yaml");
-        let text = format!(
-            "listeners:\n  - address: {listen}\n{top}upstreams:\n  bench: {{url: \"http://{upstream}\"}}\n\
-             routes:\n  - {{prefix: /, upstream: bench}}\n"
-        );
-        std::fs::write(&file, text)?;
+        self.run("pass", &file::pass(listen, upstream))
+    }
+
+    fn run(&self, name: &str, configuration: &str) -> Outcome<Leashed> {
+        let file = self.folder.join(format!("{name}.yaml"));
+        std::fs::write(&file, configuration)?;
         let arguments = [
             "run".into(),
             "--config".into(),
@@ -196,12 +127,8 @@ impl Gateway {
             "--log-level".into(),
             "warn".into(),
         ];
-        Leashed::start(
-            &self.program,
-            &arguments,
-            &self.folder.join("pass.log"),
-            false,
-        )
+        let log = self.folder.join(format!("{name}.log"));
+        Leashed::start(&self.program, &arguments, &log, false)
     }
 
     /// Runs a command that ends by itself: whether it exited with 0, and what it said.
@@ -210,78 +137,5 @@ impl Gateway {
         let mut child = Leashed::start(&self.program, arguments, &log, false)?;
         let status = child.finish(Duration::from_secs(10))?;
         Ok((status.success(), child.last_words()))
-    }
-}
-
-/// Like [`Feed`], with addresses alone.
-#[derive(Clone, Copy, Debug)]
-enum Source {
-    Http(SocketAddr),
-    Redis(SocketAddr),
-}
-
-/// One item of `listeners`.
-fn listener(address: SocketAddr, certificate: Option<&Certificate>) -> String {
-    let tls = certificate.map_or(String::new(), |certificate| {
-        format!(
-            "    tls: {{certificates: [{{certificate: {:?}, key: {:?}}}]}}\n",
-            certificate.chain, certificate.key
-        )
-    });
-    format!("  - address: {address}\n{tls}")
-}
-
-fn configuration(listener: &str, source: &Source, every: Duration, options: &[&Feature]) -> String {
-    let of = |place: Place| -> String {
-        options
-            .iter()
-            .filter(|feature| feature.place == place)
-            .map(|feature| feature.text)
-            .collect()
-    };
-    let mut text = format!("listeners:\n{listener}{}", of(Place::Top));
-    // Writing to a string cannot fail.
-    let _ = match source {
-        Source::Http(address) => write!(
-            text,
-            "upstreams:\n  bench: {{url: \"http://{address}\"}}\n\
-             streams:\n  - path: {PATH}\n    http: {{upstream: bench, path: /value}}\n"
-        ),
-        Source::Redis(address) => write!(
-            text,
-            "redis:\n  bench: {{url: \"redis://{address}/0\"}}\n\
-             streams:\n  - path: {PATH}\n    redis: {{server: bench, key: {KEY}{}}}\n",
-            of(Place::RedisSource)
-        ),
-    };
-    let _ = write!(
-        text,
-        "    every: {}ms\n    heartbeat: 15s\n",
-        every.as_millis()
-    );
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn optional_settings_stand_where_they_belong() {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 80));
-        let options: Vec<&Feature> = FEATURES.iter().collect();
-        let every = Duration::from_millis(100);
-        let plain = listener(address, None);
-        let redis = configuration(&plain, &Source::Redis(address), every, &options);
-        assert!(redis.contains("\nadmin: off\nlimits: "), "{redis}");
-        assert!(
-            redis.contains("{server: bench, key: bench, watch: poll}\n    every: 100ms\n"),
-            "{redis}"
-        );
-        let http = configuration(&plain, &Source::Http(address), every, &[]);
-        assert!(
-            !http.contains("admin") && http.contains("url: \"http://127.0.0.1:80\""),
-            "{http}"
-        );
     }
 }

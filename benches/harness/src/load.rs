@@ -1,4 +1,4 @@
-//! Clients of a plain HTTP API: keep-alive connections that ask again and again.
+//! Clients of a plain HTTP API: kept-alive connections that ask again and again.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -16,13 +16,14 @@ const MOST: usize = 1 << 20;
 
 /// One connection.
 #[derive(Debug)]
-struct Client {
+pub(crate) struct Client {
     stream: TcpStream,
     buffer: Vec<u8>,
 }
 
 impl Client {
-    fn connect(address: SocketAddr) -> io::Result<Self> {
+    /// Connects; answers may take ten seconds.
+    pub(crate) fn connect(address: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(10)))?;
@@ -32,9 +33,9 @@ impl Client {
         })
     }
 
-    /// Asks once. Anything but a whole 200 is an error.
-    fn ask(&mut self) -> io::Result<()> {
-        self.stream.write_all(REQUEST.as_bytes())?;
+    /// Asks once. Anything but a whole answer that is a success is an error.
+    pub(crate) fn ask(&mut self, request: &[u8]) -> io::Result<()> {
+        self.stream.write_all(request)?;
         self.buffer.clear();
         let mut chunk = [0; 1 << 14];
         loop {
@@ -58,7 +59,7 @@ fn length(answer: &[u8]) -> io::Result<Option<usize>> {
         return Ok(None);
     };
     let head = String::from_utf8_lossy(&answer[..end]).to_ascii_lowercase();
-    if !head.starts_with("http/1.1 200 ") {
+    if !head.starts_with("http/1.1 2") {
         return Err(io::Error::other(head));
     }
     let body = head
@@ -77,7 +78,7 @@ pub(crate) fn closed(address: SocketAddr, connections: usize, time: Duration) ->
         let mut latencies = Vec::new();
         while Instant::now() < end {
             let begin = Instant::now();
-            client.ask()?;
+            client.ask(REQUEST.as_bytes())?;
             latencies.push(nanos(begin));
         }
         Ok(latencies)
@@ -98,7 +99,7 @@ pub(crate) fn calm(address: SocketAddr, count: usize, pause: Duration) -> Outcom
     let mut latencies = Vec::with_capacity(count);
     for _ in 0..count {
         let begin = Instant::now();
-        client.ask()?;
+        client.ask(REQUEST.as_bytes())?;
         latencies.push(nanos(begin));
         std::thread::sleep(pause);
     }

@@ -1,8 +1,9 @@
 //! `wellspring-bench`: measures the gateway against a bare epoll broadcaster, on loopback, in one run.
 //!
 //! Reading order: [`run`] is the run from above; `scene` holds what is measured, one file a table; [`swarm`] and `load` are
-//! the clients, and [`certificate`] what those over TLS trust; [`upstream`] and [`redis`] are what the gateway polls;
-//! [`broadcaster`] is the limit to compare with; [`child`] and [`process`] start, end and weigh processes.
+//! the clients, and [`certificate`] what those over TLS trust; [`upstream`] and [`redis`] are what the gateway polls,
+//! [`publisher`] is who tells servers that do not poll; [`broadcaster`] is the limit to compare with,
+//! [`tokio_broadcaster`] and [`peer`] are what else there is; [`child`] and [`process`] start, end and weigh processes.
 //!
 //! Invariants: every loop is bounded in count or time; every child dies with this process, however it dies; every port
 //! is a free one; waiting is for a condition, never a sleep, except for the measuring windows themselves.
@@ -16,14 +17,18 @@ mod gateway;
 mod load;
 mod machine;
 mod payload;
+mod peer;
 mod process;
+mod publisher;
 mod redis;
 mod report;
 mod run;
 mod scene;
+mod stalled;
 mod stats;
 mod subject;
 mod swarm;
+mod tokio_broadcaster;
 mod upstream;
 
 use std::process::ExitCode;
@@ -51,7 +56,8 @@ fn main() -> ExitCode {
             program,
             arguments,
         } => child::leash(parent, &program, &arguments),
-        Command::Broadcaster(settings) => broadcaster::serve(&settings).map(|()| true),
+        Command::Broadcaster => broadcaster::serve().map(|()| true),
+        Command::TokioBroadcaster => tokio_broadcaster::serve().map(|()| true),
         Command::Run(options) => run::run(&options),
     };
     match outcome {

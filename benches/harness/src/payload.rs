@@ -10,6 +10,7 @@ const OPEN: &str = "{\"seq\":";
 const DUE: &str = ",\"due\":";
 const PAD: &str = ",\"pad\":\"";
 const CLOSE: &str = "\"}";
+const QUOTES: &str = ",\"quotes\":[";
 
 /// The object with `seq` that changed at `due` ([`crate::clock`]), padded to `size` bytes.
 pub(crate) fn value(seq: u64, due: u64, size: usize) -> String {
@@ -20,6 +21,35 @@ pub(crate) fn value(seq: u64, due: u64, size: usize) -> String {
     text
 }
 
+/// The object with `seq` that changed at `due`, with as many quotes as fit into `size` bytes: what an API says, so that
+/// it compresses as such things do. All prices change with each sequence.
+pub(crate) fn document(seq: u64, due: u64, size: usize) -> String {
+    let mut text = format!("{OPEN}{seq}{DUE}{due}{QUOTES}");
+    let mut noise = seq;
+    let mut digits = |most: u64| {
+        // Knuth's MMIX generator: the same numbers in every run.
+        noise = noise
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (noise >> 33) % most
+    };
+    for number in 0.. {
+        let (whole, bid, spread) = (digits(900) + 100, digits(90), digits(9) + 1);
+        let quote = format!(
+            "{}{{\"symbol\":\"SYM{number:03}\",\"bid\":{whole}.{bid:02},\"ask\":{whole}.{:02},\"volume\":{},\"open\":true}}",
+            if number == 0 { "" } else { "," },
+            bid + spread,
+            digits(1_000_000),
+        );
+        if text.len() + quote.len() + 2 > size {
+            break;
+        }
+        text.push_str(&quote);
+    }
+    text.push_str("]}");
+    text
+}
+
 /// One event in value form, framed as an HTTP/1.1 chunk.
 pub(crate) fn chunk(epoch: u64, seq: u64, due: u64) -> Vec<u8> {
     let value = value(seq, due, VALUE_BYTES);
@@ -27,12 +57,13 @@ pub(crate) fn chunk(epoch: u64, seq: u64, due: u64) -> Vec<u8> {
     format!("{:x}\r\n{event}\r\n", event.len()).into_bytes()
 }
 
-/// Sequence and instant of an object that [`value`] made; `None` for anything else.
+/// Sequence and instant of an object that [`value`] or [`document`] made; `None` for anything else.
 pub(crate) fn read(data: &[u8]) -> Option<(u64, u64)> {
     let rest = data.strip_prefix(OPEN.as_bytes())?;
     let (seq, rest) = digits(rest)?;
     let (due, rest) = digits(rest.strip_prefix(DUE.as_bytes())?)?;
-    rest.starts_with(PAD.as_bytes()).then_some((seq, due))
+    let ours = rest.starts_with(PAD.as_bytes()) || rest.starts_with(QUOTES.as_bytes());
+    ours.then_some((seq, due))
 }
 
 fn digits(text: &[u8]) -> Option<(u64, &[u8])> {
@@ -52,6 +83,15 @@ mod tests {
             assert_eq!(text.len(), VALUE_BYTES);
             assert_eq!(read(text.as_bytes()), Some((seq, due)));
         }
+    }
+
+    #[test]
+    fn a_document_fits_and_is_read_back() {
+        let text = document(98_765, 123_456_789_012_345, 2_000);
+        assert!((1_900..=2_000).contains(&text.len()), "{text}");
+        assert!(text.ends_with(",\"open\":true}]}"), "{text}");
+        assert_eq!(read(text.as_bytes()), Some((98_765, 123_456_789_012_345)));
+        assert_ne!(text[60..], document(98_766, 0, 2_000)[60..]);
     }
 
     #[test]

@@ -38,6 +38,60 @@ pub(crate) fn cpu(pid: u32) -> Outcome<Cpu> {
     cpu_of(&stat).ok_or_else(|| format!("/proc/{pid}/stat is not understood").into())
 }
 
+/// [`cpu`] of the process and all that it started: of a server with workers.
+pub(crate) fn cpu_of_family(pid: u32) -> Outcome<Cpu> {
+    let mut sum = Cpu {
+        user: 0.0,
+        system: 0.0,
+    };
+    for member in family(pid)? {
+        let used = cpu(member)?;
+        sum.user += used.user;
+        sum.system += used.system;
+    }
+    Ok(sum)
+}
+
+/// The process, its children, theirs, and so on.
+pub(crate) fn family(pid: u32) -> Outcome<Vec<u32>> {
+    let mut parents = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let Some(other) = entry?
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        else {
+            continue;
+        };
+        // One that ends meanwhile is nobody's child.
+        let stat = std::fs::read_to_string(format!("/proc/{other}/stat")).unwrap_or_default();
+        parents.extend(parent_of(&stat).map(|parent| (other, parent)));
+    }
+    let mut family = vec![pid];
+    let mut next = 0;
+    while let Some(&member) = family.get(next) {
+        family.extend(children(&parents, member));
+        next += 1;
+    }
+    Ok(family)
+}
+
+fn children(parents: &[(u32, u32)], of: u32) -> impl Iterator<Item = u32> {
+    parents
+        .iter()
+        .filter(move |(_, parent)| *parent == of)
+        .map(|(child, _)| *child)
+}
+
+fn parent_of(stat: &str) -> Option<u32> {
+    stat.rsplit_once(')')?
+        .1
+        .split_whitespace()
+        .nth(1)?
+        .parse()
+        .ok()
+}
+
 /// Anonymous resident memory (`RssAnon`), bytes: what the process itself has written, without files and kernel buffers.
 pub(crate) fn anonymous(pid: u32) -> Outcome<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
@@ -51,16 +105,17 @@ pub(crate) fn resident(pid: u32) -> Outcome<u64> {
     kilobytes(&status, "VmRSS:").ok_or_else(|| format!("/proc/{pid}/status has no VmRSS").into())
 }
 
-/// [`anonymous`] once it has stopped moving: three equal readings 100 ms apart, or what it is after 3 s.
-pub(crate) fn settled(pid: u32) -> Outcome<u64> {
-    let end = Instant::now() + Duration::from_secs(3);
+/// [`anonymous`] once it has not moved for `quiet`, or what it is after twice that.
+pub(crate) fn settled(pid: u32, quiet: Duration) -> Outcome<u64> {
+    let end = Instant::now() + quiet * 2;
     let mut last = anonymous(pid)?;
-    let mut same = 0;
-    while same < 2 && Instant::now() < end {
-        std::thread::sleep(Duration::from_millis(100));
+    let mut since = Instant::now();
+    while since.elapsed() < quiet && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(50));
         let next = anonymous(pid)?;
-        same = if next == last { same + 1 } else { 0 };
-        last = next;
+        if next != last {
+            (last, since) = (next, Instant::now());
+        }
     }
     Ok(last)
 }
@@ -120,6 +175,7 @@ mod tests {
             3 * ticks,
             2 * ticks
         );
+        assert_eq!(parent_of(&stat), Some(1));
         let cpu = cpu_of(&stat).expect("fields");
         assert_eq!((cpu.user, cpu.system), (3.0, 2.0));
     }
@@ -129,6 +185,27 @@ mod tests {
         let status = "VmRSS:\t    100 kB\nRssAnon:\t     12 kB\n";
         assert_eq!(kilobytes(status, "RssAnon:"), Some(12 * 1024));
         assert_eq!(kilobytes(status, "VmSwap:"), None);
+    }
+
+    #[test]
+    fn a_family_holds_children_and_theirs() {
+        let mut child = std::process::Command::new("sh")
+            .args(["-c", "sh -c 'sleep 60 & wait' & wait"])
+            .spawn()
+            .expect("a shell");
+        let end = Instant::now() + Duration::from_secs(10);
+        let family = loop {
+            let family = family(child.id()).expect("a family");
+            if family.len() == 3 || Instant::now() > end {
+                break family;
+            }
+        };
+        assert_eq!((family.len(), family[0]), (3, child.id()));
+        for pid in family.into_iter().rev() {
+            let pid = rustix::process::Pid::from_raw(pid as i32).expect("a process");
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("killed");
+        }
+        child.wait().expect("its end");
     }
 
     #[test]

@@ -7,22 +7,29 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::child::Leashed;
-use crate::{Outcome, subject};
+use crate::{Outcome, peer, subject};
+
+/// The key that is polled.
+pub(crate) const KEY: &str = "bench";
+
+/// How long an answer may take.
+const LIMIT: Duration = Duration::from_secs(5);
 
 /// The server with one connection of ours.
 #[derive(Debug)]
 pub(crate) struct Redis {
     _server: Leashed,
     address: SocketAddr,
-    connection: BufReader<TcpStream>,
+    connection: Connection,
 }
+
+/// A connection.
+#[derive(Debug)]
+pub(crate) struct Connection(BufReader<TcpStream>);
 
 /// Where `redis-server` is, when it is installed.
 pub(crate) fn program() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
-        .map(|folder| folder.join("redis-server"))
-        .find(|file| file.is_file())
+    peer::on_path("redis-server")
 }
 
 impl Redis {
@@ -43,14 +50,13 @@ impl Redis {
         ]
         .map(OsString::from);
         let mut server = Leashed::start(program, &arguments, &folder.join("redis.log"), false)?;
-        let stream = subject::connect(address, &mut server, Duration::from_secs(5))?;
-        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        subject::connect(address, &mut server, LIMIT)?;
         let mut redis = Self {
             _server: server,
             address,
-            connection: BufReader::new(stream),
+            connection: Connection::open(address)?,
         };
-        redis.ready(Duration::from_secs(5))?;
+        redis.ready(LIMIT)?;
         Ok(redis)
     }
 
@@ -59,14 +65,14 @@ impl Redis {
         self.address
     }
 
-    /// `SET key value`.
-    pub(crate) fn set(&mut self, key: &str, value: &str) -> Outcome<()> {
-        self.command(&["SET", key, value]).map(drop)
+    /// Sets [`KEY`].
+    pub(crate) fn set(&mut self, value: &str) -> Outcome<()> {
+        self.connection.command(&["SET", KEY, value]).map(drop)
     }
 
     /// How often each command was called so far, but for those that only we use.
     pub(crate) fn calls(&mut self) -> Outcome<Vec<(String, u64)>> {
-        let info = self.command(&["INFO", "commandstats"])?;
+        let info = self.connection.command(&["INFO", "commandstats"])?;
         Ok(info
             .lines()
             .filter_map(calls_of)
@@ -78,28 +84,39 @@ impl Redis {
     fn ready(&mut self, limit: Duration) -> Outcome<()> {
         let end = Instant::now() + limit;
         loop {
-            match self.command(&["INFO", "server"]) {
+            match self.connection.command(&["INFO", "server"]) {
                 Ok(_) => return Ok(()),
                 Err(error) if Instant::now() >= end => return Err(error),
                 Err(_) => std::thread::sleep(Duration::from_millis(10)),
             }
         }
     }
+}
 
-    fn command(&mut self, words: &[&str]) -> Outcome<String> {
+impl Connection {
+    /// Connects to a server that accepts already.
+    pub(crate) fn open(address: SocketAddr) -> Outcome<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(LIMIT))?;
+        Ok(Self(BufReader::new(stream)))
+    }
+
+    /// What the server answers: a status, a number or a string.
+    pub(crate) fn command(&mut self, words: &[&str]) -> Outcome<String> {
         let mut request = format!("*{}\r\n", words.len());
         for word in words {
             request.push_str(&format!("${}\r\n{word}\r\n", word.len()));
         }
-        self.connection.get_mut().write_all(request.as_bytes())?;
+        self.0.get_mut().write_all(request.as_bytes())?;
         let mut line = String::new();
-        self.connection.read_line(&mut line)?;
+        self.0.read_line(&mut line)?;
         let line = line.trim_end();
         match line.split_at_checked(1) {
-            Some(("+", text)) => Ok(text.to_owned()),
+            Some(("+" | ":", text)) => Ok(text.to_owned()),
             Some(("$", length)) => {
                 let mut body = vec![0; length.parse::<usize>()? + 2];
-                self.connection.read_exact(&mut body)?;
+                self.0.read_exact(&mut body)?;
                 Ok(String::from_utf8(body)?)
             }
             _ => Err(format!("redis answered {line}").into()),

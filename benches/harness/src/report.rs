@@ -62,9 +62,9 @@ impl fmt::Display for Section {
     }
 }
 
-/// The goals of all sections.
-pub(crate) fn summary(sections: &[Section]) -> String {
-    struct Summary<'s>(&'s [Section]);
+/// The goals of all sections. A run that is too small to judge by says what it measured, and not whether that is enough.
+pub(crate) fn summary(sections: &[Section], judged: bool) -> String {
+    struct Summary<'s>(&'s [Section], bool);
     impl<'s> fmt::Display for Summary<'s> {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             let header = ["what", "goal", "measured", ""].map(String::from);
@@ -73,17 +73,18 @@ pub(crate) fn summary(sections: &[Section]) -> String {
                 .0
                 .iter()
                 .flat_map(of)
-                .map(|(section, verdict)| row(section, verdict))
+                .map(|(section, verdict)| row(section, verdict, self.1))
                 .collect();
             writeln!(f, "## Against the goals\n")?;
             table(f, &header, &rows)
         }
     }
-    fn row(section: &Section, verdict: &Verdict) -> Vec<String> {
-        let word = match (section.faults.is_empty(), verdict.met) {
-            (false, _) => "not valid: see the fault",
-            (true, true) => "met",
-            (true, false) => "**missed**",
+    fn row(section: &Section, verdict: &Verdict, judged: bool) -> Vec<String> {
+        let word = match (section.faults.is_empty(), judged, verdict.met) {
+            (false, ..) => "not valid: see the fault",
+            (true, false, _) => "too small a run to say",
+            (true, true, true) => "met",
+            (true, true, false) => "**missed**",
         };
         vec![
             verdict.what.clone(),
@@ -92,7 +93,7 @@ pub(crate) fn summary(sections: &[Section]) -> String {
             word.into(),
         ]
     }
-    Summary(sections).to_string()
+    Summary(sections, judged).to_string()
 }
 
 fn table(f: &mut fmt::Formatter<'_>, header: &[String], rows: &[Vec<String>]) -> fmt::Result {
@@ -119,17 +120,19 @@ mod tests {
             met,
         };
         section.verdicts = vec![verdict(true), verdict(false)];
-        let sound = summary(std::slice::from_ref(&section));
+        let sound = summary(std::slice::from_ref(&section), true);
         assert!(
             sound.ends_with("| w | 1 | 2 | met |\n| w | 1 | 2 | **missed** |\n"),
             "{sound}"
         );
+        let small = summary(std::slice::from_ref(&section), false);
+        assert_eq!(small.matches("too small").count(), 2, "{small}");
         section.fault("x", None);
         section.fault("y", Some("bad".into()));
         assert_eq!(
             section.to_string(),
             "## T\n\nn\n\n| a | b |\n|---|---:|\n| 1 | 2 |\n\n**Fault:** y: bad\n\n"
         );
-        assert_eq!(summary(&[section]).matches("not valid").count(), 2);
+        assert_eq!(summary(&[section], true).matches("not valid").count(), 2);
     }
 }

@@ -8,7 +8,7 @@ use crate::args::Options;
 use crate::child::Leashed;
 use crate::gateway::Gateway;
 use crate::report::{self, Section};
-use crate::scene::{self, Bench};
+use crate::scene::{self, Bench, Played};
 use crate::{Outcome, machine};
 
 /// Descriptors that are not clients: sockets of the upstream, pipes, logs, epolls.
@@ -23,6 +23,7 @@ pub(crate) fn run(options: &Options) -> Outcome<bool> {
     let most = machine::raise_descriptors()?.saturating_sub(SPARE).max(1);
     let capped = Options {
         clients: options.clients.min(most),
+        capacity: options.capacity.min(most),
         pollers: options.pollers.min(most),
         ..options.clone()
     };
@@ -44,15 +45,8 @@ pub(crate) fn run(options: &Options) -> Outcome<bool> {
         machine::describe(),
         capped.client_threads
     );
-    if options.clients > most || options.pollers > most {
+    if options.clients.max(options.capacity).max(options.pollers) > most {
         println!("- at most {most} clients: the hard limit of open files allows no more");
-    }
-    let left_out = gateway.left_out();
-    if !left_out.is_empty() {
-        println!(
-            "- settings that this gateway does not know, left at what it does: {}",
-            left_out.join(", ")
-        );
     }
     println!();
 
@@ -65,20 +59,20 @@ pub(crate) fn run(options: &Options) -> Outcome<bool> {
     let mut fine = true;
     for table in &capped.only {
         eprintln!("{table:?}, {:.0} s so far", begin.elapsed().as_secs_f64());
+        let since = Instant::now();
         match scene::play(*table, &bench) {
-            Ok(Some(section)) => {
+            Ok(Played::Measured(section)) => {
                 print!("{section}");
                 fine &= section.faults.is_empty();
                 sections.push(section);
             }
-            Ok(None) => {
-                println!("## {table:?}\n\nLeft out: what it needs is not installed here.\n")
-            }
+            Ok(Played::LeftOut(why)) => println!("## {table:?}\n\nLeft out: {why}.\n"),
             Err(error) => {
                 println!("## {table:?}\n\n**Not measured:** {error}\n");
                 fine = false;
             }
         }
+        println!("Took {:.0} s.\n", since.elapsed().as_secs_f64());
     }
     finish(&capped, folder.path(), &sections, &mut fine)?;
     eprintln!("done after {:.0} s", begin.elapsed().as_secs_f64());
@@ -99,8 +93,8 @@ fn finish(options: &Options, folder: &Path, sections: &[Section], fine: &mut boo
         println!("{}\n", child.words().trim_end());
         *fine &= status.success();
     }
-    if !sections.is_empty() {
-        print!("{}", report::summary(sections));
+    if sections.iter().any(|section| !section.verdicts.is_empty()) {
+        print!("{}", report::summary(sections, !options.quick));
     }
     Ok(())
 }

@@ -1,30 +1,41 @@
 //! What is measured, one file a table. Each gives a [`Section`](crate::report::Section) or says why it cannot.
 
+mod beside;
+mod capacity;
 mod carried;
+mod channels;
+mod compression;
+mod delivery;
 mod fanout;
+mod idle;
 mod memory;
 mod passthrough;
 mod polls;
+mod rate;
+mod slow;
 mod start;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::Outcome;
 use crate::args::{Options, Table};
-use crate::gateway::{Feed, Gateway, PATH};
+use crate::gateway::{Feed, Gateway, PATH, Settings};
 use crate::payload::VALUE_BYTES;
 use crate::report::Section;
-use crate::subject::Subject;
-use crate::swarm::Swarm;
-use crate::upstream::Upstream;
+use crate::subject::{Own, Subject};
+use crate::swarm::{self, Swarm};
+use crate::upstream::{Shape, Upstream};
+use crate::{Outcome, process};
 
 /// Long enough for any step that ends by a condition.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Between two events of the memory and fan-out tables.
+/// Between two events of most tables.
 const TICK: Duration = Duration::from_millis(100);
+
+/// Descriptors that a process may hold beyond those it had with one client: a poll under way, and the like.
+const SPARE: usize = 8;
 
 /// What every scene needs.
 #[derive(Debug)]
@@ -37,17 +48,34 @@ pub(crate) struct Bench<'b> {
     pub(crate) folder: &'b Path,
 }
 
-/// Makes one table; `None` when it does not apply here.
-pub(crate) fn play(table: Table, bench: &Bench<'_>) -> Outcome<Option<Section>> {
-    match table {
-        Table::Polls => polls::http(bench).map(Some),
-        Table::Redis => polls::redis(bench),
-        Table::Memory => memory::measure(bench).map(Some),
-        Table::Carried => carried::measure(bench).map(Some),
-        Table::Fanout => fanout::measure(bench).map(Some),
-        Table::Passthrough => passthrough::measure(bench).map(Some),
-        Table::Start => start::measure(bench).map(Some),
-    }
+/// What came of a table.
+#[derive(Debug)]
+pub(crate) enum Played {
+    /// It was made.
+    Measured(Section),
+    /// It does not apply here, and why.
+    LeftOut(String),
+}
+
+/// Makes one table.
+pub(crate) fn play(table: Table, bench: &Bench<'_>) -> Outcome<Played> {
+    let measure = match table {
+        Table::Polls => polls::http,
+        Table::Redis => return polls::redis(bench),
+        Table::Channels => channels::measure,
+        Table::Memory => memory::measure,
+        Table::Carried => carried::measure,
+        Table::Capacity => capacity::measure,
+        Table::Idle => idle::measure,
+        Table::Fanout => fanout::measure,
+        Table::Rate => rate::measure,
+        Table::Slow => slow::measure,
+        Table::Compression => return compression::measure(bench),
+        Table::Beside => beside::measure,
+        Table::Passthrough => passthrough::measure,
+        Table::Start => start::measure,
+    };
+    measure(bench).map(Played::Measured)
 }
 
 /// Which of the two is measured.
@@ -58,25 +86,38 @@ enum Kind {
 }
 
 impl Bench<'_> {
-    /// Starts one, silent: with a first event for newcomers and no more until it is told to be live.
+    /// Starts one, silent: with a first event for newcomers and no more until it is told to beat. A gateway polls each
+    /// [`TICK`].
     fn subject(&self, kind: Kind) -> Outcome<Subject> {
         match kind {
-            Kind::Broadcaster => Subject::broadcaster(TICK, self.folder),
+            Kind::Broadcaster => Subject::own(Own::Broadcaster, self.folder),
             Kind::Gateway => {
-                let upstream = Arc::new(Upstream::start(VALUE_BYTES)?);
-                self.gateway.start(Feed::Http(upstream), TICK)
+                let upstream = Arc::new(Upstream::start(Shape::Padded(VALUE_BYTES))?);
+                let settings = Settings::polling(TICK);
+                self.gateway.start(Feed::Http(upstream), &settings)
             }
         }
     }
 
+    /// Anonymous memory at rest, bytes: also after what allocators give back to the system within a second or so. A
+    /// quick run does not wait for that.
+    fn weigh(&self, pid: u32) -> Outcome<u64> {
+        let quiet = match self.options.quick {
+            true => Duration::from_millis(100),
+            false => Duration::from_millis(1_500),
+        };
+        process::settled(pid, quiet)
+    }
+
     /// Clients of `subject`, not connected yet; it accepts already.
     fn swarm(&self, subject: &mut Subject, clients: usize) -> Outcome<Swarm> {
+        self.swarm_of(subject, swarm::Path::One(PATH), clients)
+    }
+
+    /// Like [`Bench::swarm`], with other paths.
+    fn swarm_of(&self, subject: &mut Subject, path: swarm::Path, clients: usize) -> Outcome<Swarm> {
         crate::subject::connect(subject.address, &mut subject.child, Duration::from_secs(10))?;
-        Swarm::new(
-            subject.address,
-            PATH,
-            clients,
-            self.options.client_threads.min(clients),
-        )
+        let threads = self.options.client_threads.min(clients);
+        Swarm::new(subject.address, path, clients, threads)
     }
 }

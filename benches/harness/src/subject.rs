@@ -1,6 +1,5 @@
 //! What is measured: a process that serves an event stream, and the switch that makes it send events.
 
-use std::ffi::OsString;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
@@ -9,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::Outcome;
 use crate::child::Leashed;
+use crate::publisher::Publisher;
 use crate::upstream::{Script, Upstream};
 
 /// A serving process.
@@ -27,49 +27,61 @@ pub(crate) struct Subject {
 /// What makes a subject send events.
 #[derive(Debug)]
 pub(crate) enum Pulse {
-    /// Bytes on its stdin: the broadcaster.
+    /// Lines on its stdin ([`crate::broadcaster`]).
     Stdin,
-    /// Its upstream: the gateway.
+    /// Its upstream: an event each poll.
     Upstream(Arc<Upstream>),
+    /// Messages that it is told.
+    Published(Publisher),
     /// Something else does, such as a Redis key.
     Elsewhere,
 }
 
+/// A subcommand of this program that serves events and obeys stdin.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Own {
+    /// [`crate::broadcaster`].
+    Broadcaster,
+    /// [`crate::tokio_broadcaster`].
+    Tokio,
+}
+
 impl Subject {
-    /// The broadcaster, with an event each `every`.
-    pub(crate) fn broadcaster(every: Duration, folder: &Path) -> Outcome<Self> {
+    /// A server of our own.
+    pub(crate) fn own(which: Own, folder: &Path) -> Outcome<Self> {
+        let name = match which {
+            Own::Broadcaster => "broadcaster",
+            Own::Tokio => "tokio-broadcaster",
+        };
         let program = std::env::current_exe()?;
-        let arguments = [
-            "broadcaster".into(),
-            OsString::from(every.as_millis().to_string()),
-        ];
-        let mut child =
-            Leashed::start(&program, &arguments, &folder.join("broadcaster.log"), true)?;
+        let log = folder.join(format!("{name}.log"));
+        let mut child = Leashed::start(&program, &[name.into()], &log, true)?;
         let line = child.first_line()?;
         let port: u16 = line
             .parse()
-            .map_err(|_| format!("the broadcaster said {line:?}\n{}", child.last_words()))?;
+            .map_err(|_| format!("{name} said {line:?}\n{}", child.last_words()))?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         Ok(Self {
-            name: "broadcaster",
+            name,
             child,
             address,
             pulse: Pulse::Stdin,
         })
     }
 
-    /// Makes it send an event each tick from now on, or none.
-    pub(crate) fn live(&mut self, live: bool) -> Outcome<()> {
+    /// Makes it send an event each `every` from now on, or none. A gateway that polls keeps its own interval.
+    pub(crate) fn beat(&mut self, every: Option<Duration>) -> Outcome<()> {
         match &self.pulse {
             Pulse::Stdin => {
-                let stdin = self.child.stdin().ok_or("the broadcaster has no stdin")?;
-                stdin.write_all(if live { b"+" } else { b"-" })?;
+                let stdin = self.child.stdin().ok_or("it has no stdin")?;
+                let micros = every.map_or(0, |every| every.as_micros());
+                stdin.write_all(format!("{micros}\n").as_bytes())?;
             }
-            Pulse::Upstream(upstream) => upstream.play(if live {
-                Script::EachRequest
-            } else {
-                Script::Still
+            Pulse::Upstream(upstream) => upstream.play(match every {
+                Some(_) => Script::EachRequest,
+                None => Script::Still,
             }),
+            Pulse::Published(publisher) => publisher.beat(every)?,
             Pulse::Elsewhere => {}
         }
         Ok(())

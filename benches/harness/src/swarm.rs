@@ -13,7 +13,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::Outcome;
-use lane::{Lane, source};
+use lane::Lane;
+pub(crate) use lane::{request, source};
 pub(crate) use tally::Tally;
 
 /// When a run is over.
@@ -23,6 +24,15 @@ pub(crate) enum Goal {
     Events(u32),
     /// The time is over.
     Time,
+}
+
+/// What the clients ask for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Path {
+    /// All the same.
+    One(&'static str),
+    /// Each another: this, a slash, and the number of the client.
+    Each(&'static str),
 }
 
 /// Clients of one address.
@@ -36,16 +46,17 @@ impl Swarm {
     /// `clients` that ask `address` for `path`, played by `threads`. They connect in the first run.
     pub(crate) fn new(
         address: SocketAddr,
-        path: &str,
+        path: Path,
         clients: usize,
         threads: usize,
     ) -> Outcome<Self> {
-        let lanes = (0..threads)
-            .map(|index| {
-                let share = (clients + index) / threads;
-                Lane::new(address, path, share, index * clients)
-            })
-            .collect::<Outcome<_>>()?;
+        let mut first = 0;
+        let mut lanes = Vec::with_capacity(threads);
+        for index in 0..threads {
+            let share = (clients + index) / threads;
+            lanes.push(Lane::new(address, path, share, first)?);
+            first += share;
+        }
         Ok(Self { lanes, clients })
     }
 
@@ -84,6 +95,11 @@ impl Swarm {
             .into());
         }
         Ok(tally)
+    }
+
+    /// Threads that play them.
+    pub(crate) fn threads(&self) -> usize {
+        self.lanes.len()
     }
 
     /// All clients leave. The next run connects them again, as newcomers.

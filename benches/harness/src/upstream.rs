@@ -1,6 +1,7 @@
-//! The legacy API that the gateway polls: one JSON resource that changes by a script, with validators and counters.
+//! The legacy API that the gateway polls: JSON resources that change together by a script, with validators and counters.
 //!
-//! HTTP/1.1 over blocking sockets, a thread a connection: a gateway polls one resource over one or two connections.
+//! HTTP/1.1 over blocking sockets, a thread a connection: a gateway polls one resource over one or two connections, and
+//! thousands over as many as it may use at once.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -22,11 +23,29 @@ pub(crate) enum Script {
     Every(Duration),
 }
 
+/// What the value is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Shape {
+    /// Padded to so many bytes.
+    Padded(usize),
+    /// What an API says, of at most so many bytes.
+    Document(usize),
+}
+
+/// One request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Request {
+    /// The number at the end of its path; 0 without one.
+    pub(crate) resource: u32,
+    /// When it was read ([`clock::now`]).
+    pub(crate) at: u64,
+}
+
 /// What was asked so far.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Seen {
-    /// Instant of every request ([`clock::now`]), of the first million.
-    pub(crate) requests: Vec<u64>,
+    /// The first million requests.
+    pub(crate) requests: Vec<Request>,
     /// Answers with a body.
     pub(crate) ok: u64,
     /// Answers without: the validator matched.
@@ -41,8 +60,8 @@ pub(crate) struct Upstream {
 }
 
 impl Upstream {
-    /// Serves a value of `size` bytes on a free port. It is [`Script::Still`] at first.
-    pub(crate) fn start(size: usize) -> Outcome<Self> {
+    /// Serves a value on a free port, the same at every path. It is [`Script::Still`] at first.
+    pub(crate) fn start(shape: Shape) -> Outcome<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let address = listener.local_addr()?;
         let now = clock::now();
@@ -56,7 +75,7 @@ impl Upstream {
             }),
             connections: Mutex::default(),
             closed: AtomicBool::new(false),
-            size,
+            shape,
         });
         let accepting = Arc::clone(&shared);
         std::thread::Builder::new()
@@ -103,7 +122,7 @@ struct Shared {
     /// Of those that are served; a thread that ends closes its own.
     connections: Mutex<Vec<Weak<TcpStream>>>,
     closed: AtomicBool,
-    size: usize,
+    shape: Shape,
 }
 
 #[derive(Debug)]
@@ -119,8 +138,9 @@ struct State {
 const MOST_INSTANTS: usize = 1_000_000;
 
 impl State {
-    /// Moves the value to what it is at `now`, and answers a request that holds `validator`.
-    fn answer(&mut self, now: u64, validator: Option<&str>, size: usize) -> Vec<u8> {
+    /// Moves the value to what it is at the request's instant, and answers it, who holds `validator`.
+    fn answer(&mut self, request: Request, validator: Option<&str>, shape: Shape) -> Vec<u8> {
+        let now = request.at;
         match self.script {
             Script::Still => {}
             Script::EachRequest => {
@@ -138,7 +158,7 @@ impl State {
             }
         }
         if self.seen.requests.len() < MOST_INSTANTS {
-            self.seen.requests.push(now);
+            self.seen.requests.push(request);
         }
         let etag = format!("\"{}\"", self.seq);
         if validator == Some(etag.as_str()) {
@@ -146,7 +166,10 @@ impl State {
             return format!("HTTP/1.1 304 Not Modified\r\netag: {etag}\r\n\r\n").into_bytes();
         }
         self.seen.ok += 1;
-        let body = payload::value(self.seq, self.due, size);
+        let body = match shape {
+            Shape::Padded(size) => payload::value(self.seq, self.due, size),
+            Shape::Document(size) => payload::document(self.seq, self.due, size),
+        };
         let head = format!(
             "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\netag: {etag}\r\ncontent-length: {}\r\n\r\n",
             body.len()
@@ -178,17 +201,23 @@ fn serve(stream: &TcpStream, shared: &Shared) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut reader = BufReader::new(stream);
     let mut writer = stream;
-    while let Some(validator) = request(&mut reader)? {
-        let answer = lock(&shared.state).answer(clock::now(), validator.as_deref(), shared.size);
+    while let Some((resource, validator)) = request(&mut reader)? {
+        let at = clock::now();
+        let request = Request { resource, at };
+        let answer = lock(&shared.state).answer(request, validator.as_deref(), shared.shape);
         writer.write_all(&answer)?;
     }
     Ok(())
 }
 
-/// Reads one request without a body: its `If-None-Match`, or `None` at the end of the connection.
-fn request(reader: &mut impl BufRead) -> io::Result<Option<Option<String>>> {
+/// Reads one request without a body: the resource and its `If-None-Match`, or `None` at the end of the connection.
+fn request(reader: &mut impl BufRead) -> io::Result<Option<(u32, Option<String>)>> {
     let mut validator = None;
     let mut line = String::new();
+    if reader.read_line(&mut line)? == 0 {
+        return Ok(None);
+    }
+    let resource = number(line.split(' ').nth(1).unwrap_or_default());
     loop {
         line.clear();
         if reader.read_line(&mut line)? == 0 {
@@ -196,7 +225,7 @@ fn request(reader: &mut impl BufRead) -> io::Result<Option<Option<String>>> {
         }
         let text = line.trim_end();
         if text.is_empty() {
-            return Ok(Some(validator));
+            return Ok(Some((resource, validator)));
         }
         if let Some((name, value)) = text.split_once(':')
             && name.eq_ignore_ascii_case("if-none-match")
@@ -204,6 +233,12 @@ fn request(reader: &mut impl BufRead) -> io::Result<Option<Option<String>>> {
             validator = Some(value.trim().to_owned());
         }
     }
+}
+
+/// The number that is the last segment of `path`.
+fn number(path: &str) -> u32 {
+    let last = path.rsplit('/').next().and_then(|last| last.parse().ok());
+    last.unwrap_or(0)
 }
 
 /// A thread that panicked while it counted has left nothing half done that matters.
@@ -232,13 +267,21 @@ mod tests {
 
     #[test]
     fn validators_are_honoured_and_counted() {
-        let upstream = Upstream::start(100).expect("start");
+        let upstream = Upstream::start(Shape::Padded(100)).expect("start");
         assert!(ask(upstream.address(), "\"0\"").ends_with("xx\"}"));
         assert!(ask(upstream.address(), "\"1\"").starts_with("HTTP/1.1 304"));
         upstream.play(Script::EachRequest);
         assert!(ask(upstream.address(), "\"1\"").contains("etag: \"2\""));
         let seen = upstream.seen();
         assert_eq!((seen.requests.len(), seen.ok, seen.not_modified), (3, 2, 1));
+    }
+
+    #[test]
+    fn resources_are_told_apart() {
+        assert_eq!(
+            ["/value", "/value/17", "/value/", ""].map(number),
+            [0, 17, 0, 0]
+        );
     }
 
     #[test]
@@ -252,7 +295,12 @@ mod tests {
             seen: Seen::default(),
         };
         let answer = |state: &mut State, now| {
-            let answer = String::from_utf8(state.answer(now, None, 80)).expect("text");
+            let request = Request {
+                resource: 0,
+                at: now,
+            };
+            let answer = state.answer(request, None, Shape::Padded(80));
+            let answer = String::from_utf8(answer).expect("text");
             let body = answer.split_once("\r\n\r\n").expect("body").1.to_owned();
             payload::read(body.as_bytes()).expect("value")
         };

@@ -3,19 +3,17 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Bench, Kind, PATIENCE, TICK};
+use super::{Bench, Kind, PATIENCE, SPARE, TICK};
 use crate::certificate::Certificate;
-use crate::gateway::{Feed, PATH};
+use crate::gateway::{Feed, PATH, Settings};
 use crate::payload::VALUE_BYTES;
 use crate::report::{Section, Verdict};
+use crate::stats::Repeats;
 use crate::subject::{self, Subject};
 use crate::swarm::Goal;
 use crate::swarm::tls::{Carriage, TlsSwarm};
-use crate::upstream::Upstream;
+use crate::upstream::{Shape, Upstream};
 use crate::{Outcome, process};
-
-/// Events that each stream gets before the second weighing.
-const EVENTS: u32 = 20;
 
 /// Events before those whose CPU is measured.
 const WARM_UP: u32 = 5;
@@ -28,9 +26,6 @@ const MOST_SHARED: usize = 50;
 
 /// Streams of a shared connection.
 const STREAMS: usize = 100;
-
-/// Descriptors that a process may hold beyond those it had with one client: a poll under way, and the like.
-const SPARE: usize = 8;
 
 /// One way to carry streams, and what a stream (of shared connections: a further one) may cost, bytes.
 struct Case {
@@ -60,17 +55,56 @@ const CASES: [Case; 3] = [
 /// What all connections together cost, bytes, at four weighings as in the memory table.
 type Growth = [f64; 4];
 
-/// CPU per event in microseconds, and events a second at each stream.
+/// CPU per event in microseconds, and events a second at each stream, over some windows.
 struct Cost {
-    cpu: f64,
-    rate: f64,
+    cpu: Repeats,
+    rate: Repeats,
 }
+
+/// How much is measured.
+#[derive(Clone, Copy)]
+struct Effort {
+    /// That each stream gets before the second weighing.
+    events: u32,
+    /// In which everybody reconnects.
+    rounds: usize,
+    /// Of CPU.
+    windows: usize,
+    /// Events of a window.
+    count: u32,
+}
+
+/// What an event over TLS and HTTP/1.1 may cost, as a multiple of one by the broadcaster, which has no TLS.
+const CPU_LIMIT: f64 = 1.3;
 
 /// All three, one after another, each in a gateway of its own.
 pub(super) fn measure(bench: &Bench<'_>) -> Outcome<Section> {
-    let clients = bench.options.clients.min(MOST);
+    let clients = match bench.options.quick {
+        true => bench.options.clients.min(MOST) / 10,
+        false => bench.options.clients.min(MOST),
+    }
+    .max(1);
     let shared = (bench.options.clients / STREAMS).clamp(1, MOST_SHARED);
-    let rounds = if bench.options.quick { 2 } else { 5 };
+    let effort = match bench.options.quick {
+        true => Effort {
+            events: 3,
+            rounds: 1,
+            windows: 1,
+            count: 5,
+        },
+        false => Effort {
+            events: 20,
+            rounds: 5,
+            windows: 3,
+            count: 30,
+        },
+    };
+    let Effort {
+        events,
+        rounds,
+        windows,
+        count,
+    } = effort;
     let mut section = Section::new(
         &format!(
             "Idle streams over TLS 1.3: {clients} connections of one resource; {shared} with {STREAMS} streams each"
@@ -79,12 +113,13 @@ pub(super) fn measure(bench: &Bench<'_>) -> Outcome<Section> {
             "Growth of the gateway's RssAnon over that with one connection, a stream; settled; {rounds} rounds in which \
              everybody disconnects and connects again, with full handshakes. A further stream is what {shared} \
              connections cost beyond {shared} with one stream. CPU is that of 10 events of 200 bytes a second, while all \
-             are connected; for information, and understated where fewer arrive."
+             are connected, over {windows} windows of {count} events: median (lowest–highest); it is understated where \
+             fewer arrive."
         ),
         &[
             "bytes a stream",
             "fresh",
-            &format!("after {EVENTS} events each"),
+            &format!("after {events} events each"),
             "after the rounds",
             "all gone",
             "CPU µs per event",
@@ -93,11 +128,12 @@ pub(super) fn measure(bench: &Bench<'_>) -> Outcome<Section> {
     );
     let certificate = Certificate::make(bench.folder)?;
     let mut single = [0.0; 4];
+    let mut over_tls = None;
     for case in &CASES {
         let streams = case.carriage.streams();
         let connections = if streams > 1 { shared } else { clients };
         eprintln!("  {}", case.name);
-        let (growth, cost) = weigh(bench, case, connections, rounds, &certificate, &mut section)?;
+        let (growth, cost) = weigh(bench, case, connections, effort, &certificate, &mut section)?;
         let each = if streams > 1 {
             further(&growth, &single, connections, streams)
         } else {
@@ -116,12 +152,26 @@ pub(super) fn measure(bench: &Bench<'_>) -> Outcome<Section> {
             each.map(|bytes| format!("{bytes:.0}")),
             &cost,
         ));
+        if case.carriage == Carriage::Http1 {
+            over_tls = Some(cost.cpu.median());
+        }
     }
-    let cost = plain(bench, clients, &mut section)?;
+    let cost = plain(bench, effort, clients, &mut section)?;
     let nothing = [(); 4].map(|()| "–".to_owned());
     section
         .rows
         .push(row("broadcaster, plain HTTP/1.1", nothing, &cost));
+    if let Some(over_tls) = over_tls {
+        let ratio = over_tls / cost.cpu.median();
+        section.verdicts.push(Verdict {
+            what: format!(
+                "CPU µs per event over TLS against the broadcaster without, {clients} clients"
+            ),
+            goal: format!("≤ {CPU_LIMIT:.2} ×"),
+            measured: format!("{ratio:.2} ×"),
+            met: ratio <= CPU_LIMIT,
+        });
+    }
     Ok(section)
 }
 
@@ -143,14 +193,16 @@ fn weigh(
     bench: &Bench<'_>,
     case: &Case,
     connections: usize,
-    rounds: usize,
+    effort: Effort,
     certificate: &Certificate,
     section: &mut Section,
 ) -> Outcome<(Growth, Cost)> {
-    let upstream = Arc::new(Upstream::start(VALUE_BYTES)?);
-    let mut subject = bench
-        .gateway
-        .start_over(Feed::Http(upstream), TICK, Some(certificate))?;
+    let upstream = Arc::new(Upstream::start(Shape::Padded(VALUE_BYTES))?);
+    let settings = Settings {
+        certificate: Some(certificate),
+        ..Settings::polling(TICK)
+    };
+    let mut subject = bench.gateway.start(Feed::Http(upstream), &settings)?;
     subject::connect(subject.address, &mut subject.child, Duration::from_secs(10))?;
     let pid = subject.child.pid();
     let swarm = |connections, carriage| {
@@ -172,45 +224,57 @@ fn weigh(
     let mut one = swarm(1, alone)?;
     let mut swarm = swarm(connections, case.carriage)?;
     one.run(1, PATIENCE)?;
-    let base = process::settled(pid)?;
+    let base = bench.weigh(pid)?;
     let descriptors = process::descriptors(pid)? + SPARE;
-    let grown = || -> Outcome<f64> { Ok(process::settled(pid)? as f64 - base as f64) };
+    let grown = |bytes: u64| bytes as f64 - base as f64;
 
     section.fault(case.name, swarm.run(1, PATIENCE)?.faults());
-    let fresh = grown()?;
+    let fresh = grown(bench.weigh(pid)?);
 
-    subject.live(true)?;
-    section.fault(case.name, swarm.run(EVENTS, PATIENCE)?.faults());
-    subject.live(false)?;
-    let used = grown()?;
+    subject.beat(Some(TICK))?;
+    section.fault(case.name, swarm.run(effort.events, PATIENCE)?.faults());
+    subject.beat(None)?;
+    let used = grown(bench.weigh(pid)?);
 
-    for round in 1..=rounds {
-        eprintln!("    reconnecting everybody, {round} of {rounds}");
+    for round in 1..=effort.rounds {
+        eprintln!("    reconnecting everybody, {round} of {}", effort.rounds);
         section.fault(case.name, swarm.leave().faults());
         process::descriptors_fall_to(pid, descriptors, PATIENCE)?;
         section.fault(case.name, swarm.run(1, PATIENCE)?.faults());
     }
-    let reconnected = grown()?;
+    let reconnected = grown(bench.weigh(pid)?);
 
     let streams = connections * case.carriage.streams();
-    let cost = cost(bench, &mut subject, streams, case.name, section, |events| {
-        let tally = swarm.run(events, PATIENCE)?;
-        Ok((tally.events, tally.faults()))
-    })?;
+    let cost = cost(
+        effort,
+        &mut subject,
+        streams,
+        case.name,
+        section,
+        |events| {
+            let tally = swarm.run(events, PATIENCE)?;
+            Ok((tally.events, tally.faults()))
+        },
+    )?;
     section.fault(case.name, swarm.leave().faults());
     process::descriptors_fall_to(pid, descriptors, PATIENCE)?;
-    let empty = grown()?;
+    let empty = grown(bench.weigh(pid)?);
     section.fault(case.name, one.leave().faults());
     Ok(([fresh, used, reconnected, empty], cost))
 }
 
 /// The broadcaster's CPU, without TLS.
-fn plain(bench: &Bench<'_>, clients: usize, section: &mut Section) -> Outcome<Cost> {
+fn plain(
+    bench: &Bench<'_>,
+    effort: Effort,
+    clients: usize,
+    section: &mut Section,
+) -> Outcome<Cost> {
     let mut subject = bench.subject(Kind::Broadcaster)?;
     let mut swarm = bench.swarm(&mut subject, clients)?;
     section.fault(subject.name, swarm.run(Goal::Events(1), PATIENCE)?.faults());
     cost(
-        bench,
+        effort,
         &mut subject,
         clients,
         "broadcaster",
@@ -225,27 +289,29 @@ fn plain(bench: &Bench<'_>, clients: usize, section: &mut Section) -> Outcome<Co
 /// The CPU of `subject` while `run` plays clients until each of `streams` has got so many events; `run` says how many
 /// all of them got, and what went wrong.
 fn cost(
-    bench: &Bench<'_>,
+    effort: Effort,
     subject: &mut Subject,
     streams: usize,
     name: &str,
     section: &mut Section,
     mut run: impl FnMut(u32) -> Outcome<(u64, Option<String>)>,
 ) -> Outcome<Cost> {
-    let (pid, count) = (
-        subject.child.pid(),
-        if bench.options.quick { 20 } else { 100 },
-    );
-    subject.live(true)?;
+    let pid = subject.child.pid();
+    subject.beat(Some(TICK))?;
     section.fault(name, run(WARM_UP)?.1);
-    let (before, begin) = (process::cpu(pid)?, Instant::now());
-    let (events, faults) = run(count)?;
-    let (used, seconds) = (process::cpu(pid)? - before, begin.elapsed().as_secs_f64());
-    section.fault(name, faults);
-    subject.live(false)?;
+    let (mut cpu, mut rate) = (Vec::new(), Vec::new());
+    for _ in 0..effort.windows {
+        let (before, begin) = (process::cpu(pid)?, Instant::now());
+        let (events, faults) = run(effort.count)?;
+        let (used, seconds) = (process::cpu(pid)? - before, begin.elapsed().as_secs_f64());
+        section.fault(name, faults);
+        cpu.push(used.total() * 1e6 / events as f64);
+        rate.push(events as f64 / streams as f64 / seconds);
+    }
+    subject.beat(None)?;
     Ok(Cost {
-        cpu: used.total() * 1e6 / events as f64,
-        rate: events as f64 / streams as f64 / seconds,
+        cpu: Repeats::new(cpu).ok_or("no event was delivered")?,
+        rate: Repeats::new(rate).ok_or("no event was delivered")?,
     })
 }
 

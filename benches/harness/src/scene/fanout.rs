@@ -1,44 +1,24 @@
 //! CPU per delivered event, and latency, against the bare broadcaster.
 
-use std::time::Instant;
-
+use super::delivery::{Delivery, Load, deliver};
 use super::{Bench, Kind, PATIENCE, TICK};
+use crate::Outcome;
 use crate::report::{Section, Verdict};
-use crate::stats::{Latency, Repeats};
+use crate::stats::Repeats;
 use crate::swarm::Goal;
-use crate::{Outcome, process};
 
 /// Events before the measured ones.
-const WARM_UP: u32 = 10;
+const WARM_UP: u32 = 5;
 
 /// Limits of the ratios to the broadcaster.
 const CPU_LIMIT: f64 = 1.05;
 const LATENCY_LIMIT: f64 = 1.10;
 
-/// Share of the events due that must be delivered in time: a process that lags behind sends several events at once, and
-/// is then cheaper and later than it is.
-const KEEPS_UP: f64 = 0.95;
+/// A number of a [`Delivery`], with its name and how many digits it is shown with.
+type Measure = (&'static str, usize, fn(&Delivery) -> f64);
 
-/// One repeat of one process.
-#[derive(Debug)]
-struct Run {
-    /// Microseconds per delivered event.
-    user: f64,
-    system: f64,
-    latency: Latency,
-    /// On the wire per event, with chunk framing.
-    bytes: f64,
-    /// More than 1 when several events came at once, which makes each of them cheaper.
-    per_read: f64,
-    /// Events a second at each client.
-    rate: f64,
-}
-
-/// A number of a [`Run`], with its name and how many digits it is shown with.
-type Measure = (&'static str, usize, fn(&Run) -> f64);
-
-const MEASURES: [Measure; 9] = [
-    ("CPU µs per event", 2, |run| run.user + run.system),
+const MEASURES: [Measure; 10] = [
+    ("CPU µs per event", 2, Delivery::cpu),
     ("of it user", 2, |run| run.user),
     ("of it system", 2, |run| run.system),
     ("p50 ms", 1, |run| run.latency.p50),
@@ -47,18 +27,20 @@ const MEASURES: [Measure; 9] = [
     ("bytes per event", 1, |run| run.bytes),
     ("events per read", 2, |run| run.per_read),
     ("events/s a client", 2, |run| run.rate),
+    ("load of the clients' threads", 2, |run| run.busy),
 ];
 
 /// Both processes by turns.
 pub(super) fn measure(bench: &Bench<'_>) -> Outcome<Section> {
     let (clients, repeats) = (bench.options.clients, bench.options.repeats);
-    let count = if bench.options.quick { 30 } else { 100 };
+    let count = if bench.options.quick { 15 } else { 100 };
     let mut section = Section::new(
         &format!("Fan-out: {clients} clients, 200-byte events, 10 a second"),
         format!(
             "{count} events to every client, {repeats} repeats by turns: median (lowest–highest); the ratio is that of \
-             each pair of repeats. Latency runs from the making of the value (in the broadcaster; in the gateway's \
-             upstream) to the client's read, and holds the time that the swarm takes for all reads of an event."
+             each pair of repeats. Latency runs from the instant that the event was due (in the broadcaster by its timer, in \
+             the gateway's upstream by its answer) to the client's read, and holds the time that the swarm takes for all \
+             reads of an event. Whatever is lost, comes twice or out of order is a fault, shown below the table."
         ),
         &["", "broadcaster", "gateway", "ratio"],
     );
@@ -109,42 +91,23 @@ pub(super) fn measure(bench: &Bench<'_>) -> Outcome<Section> {
     Ok(section)
 }
 
-fn run(bench: &Bench<'_>, kind: Kind, count: u32, section: &mut Section) -> Outcome<Run> {
+fn run(bench: &Bench<'_>, kind: Kind, count: u32, section: &mut Section) -> Outcome<Delivery> {
     let mut subject = bench.subject(kind)?;
-    let pid = subject.child.pid();
-    let mut swarm = bench.swarm(&mut subject, bench.options.clients)?;
+    let load = Load {
+        clients: bench.options.clients,
+        every: TICK,
+        warm_up: WARM_UP,
+        count,
+    };
+    let mut swarm = bench.swarm(&mut subject, load.clients)?;
     section.fault(subject.name, swarm.run(Goal::Events(1), PATIENCE)?.faults());
-    subject.live(true)?;
-    section.fault(
-        subject.name,
-        swarm.run(Goal::Events(WARM_UP), PATIENCE)?.faults(),
-    );
-
-    // Everybody has the same newest event, and the next tick is to come: what is counted between two such moments
-    // belongs to whole events.
-    let (before, begin) = (process::cpu(pid)?, Instant::now());
-    let mut tally = swarm.run(Goal::Events(count), PATIENCE.max(TICK * count * 4))?;
-    let (used, seconds) = (process::cpu(pid)? - before, begin.elapsed().as_secs_f64());
-    section.fault(subject.name, tally.faults());
-
-    let events = tally.events as f64;
-    let rate = events / bench.options.clients as f64 / seconds;
-    if rate * TICK.as_secs_f64() < KEEPS_UP {
+    let mut run = deliver(&mut subject, &mut swarm, &load)?;
+    section.fault(subject.name, run.faults.take());
+    if !run.keeps_up(&load) {
         section.faults.push(format!(
-            "{}: {rate:.2} events a second: the machine was too busy to compare",
-            subject.name
+            "{}: {:.2} events a second: the machine was too busy to compare",
+            subject.name, run.rate
         ));
     }
-    eprintln!(
-        "    {events} events in {seconds:.2} s, {:.2} s of CPU",
-        used.total()
-    );
-    Ok(Run {
-        user: used.user * 1e6 / events,
-        system: used.system * 1e6 / events,
-        latency: Latency::of(&mut tally.latencies).ok_or("no event was delivered")?,
-        bytes: tally.bytes as f64 / events,
-        per_read: events / tally.reads as f64,
-        rate,
-    })
+    Ok(run)
 }

@@ -1,15 +1,9 @@
 //! Memory per idle plain HTTP/1.1 stream: of the process itself, without kernel buffers.
 
-use super::{Bench, Kind, PATIENCE};
+use super::{Bench, Kind, PATIENCE, SPARE, TICK};
 use crate::report::{Section, Verdict};
 use crate::swarm::Goal;
 use crate::{Outcome, process};
-
-/// Events that each client gets before the second weighing.
-const EVENTS: u32 = 20;
-
-/// Descriptors that a process may hold beyond those it had with one client: a poll under way, and the like.
-const SPARE: usize = 8;
 
 /// The limit for [`Weights::highest`] of the gateway, bytes.
 const LIMIT: f64 = 1024.0;
@@ -19,7 +13,7 @@ const LIMIT: f64 = 1024.0;
 struct Weights {
     /// Everybody has connected and got the first event.
     fresh: f64,
-    /// After [`EVENTS`] more.
+    /// After more events.
     used: f64,
     /// After the rounds of reconnecting everybody.
     reconnected: f64,
@@ -36,7 +30,7 @@ impl Weights {
 /// Both processes, one after another.
 pub(super) fn measure(bench: &Bench<'_>) -> Outcome<Section> {
     let clients = bench.options.clients;
-    let rounds = if bench.options.quick { 2 } else { 5 };
+    let (events, rounds) = if bench.options.quick { (5, 1) } else { (20, 5) };
     let mut section = Section::new(
         &format!("Memory per idle HTTP/1.1 stream: {clients} connections of one resource"),
         format!(
@@ -46,13 +40,13 @@ pub(super) fn measure(bench: &Bench<'_>) -> Outcome<Section> {
         &[
             "bytes a connection",
             "fresh",
-            &format!("after {EVENTS} events each"),
+            &format!("after {events} events each"),
             "after the rounds",
             "all gone",
         ],
     );
     for kind in [Kind::Broadcaster, Kind::Gateway] {
-        let weights = weigh(bench, kind, rounds, &mut section)?;
+        let weights = weigh(bench, kind, (events, rounds), &mut section)?;
         let cells = [
             weights.fresh,
             weights.used,
@@ -83,28 +77,33 @@ pub(super) fn measure(bench: &Bench<'_>) -> Outcome<Section> {
     Ok(section)
 }
 
-fn weigh(bench: &Bench<'_>, kind: Kind, rounds: usize, section: &mut Section) -> Outcome<Weights> {
+fn weigh(
+    bench: &Bench<'_>,
+    kind: Kind,
+    (events, rounds): (u32, usize),
+    section: &mut Section,
+) -> Outcome<Weights> {
     let clients = bench.options.clients;
     let mut subject = bench.subject(kind)?;
     let pid = subject.child.pid();
     // The first client brings what is made once, such as the channel and its poller, and stays to the end.
     let mut one = bench.swarm(&mut subject, 1)?;
     one.run(Goal::Events(1), PATIENCE)?;
-    let base = process::settled(pid)?;
+    let base = bench.weigh(pid)?;
     let descriptors = process::descriptors(pid)? + SPARE;
     let each = |bytes: u64| (bytes as f64 - base as f64) / clients as f64;
 
     let mut swarm = bench.swarm(&mut subject, clients)?;
     section.fault(subject.name, swarm.run(Goal::Events(1), PATIENCE)?.faults());
-    let fresh = each(process::settled(pid)?);
+    let fresh = each(bench.weigh(pid)?);
 
-    subject.live(true)?;
+    subject.beat(Some(TICK))?;
     section.fault(
         subject.name,
-        swarm.run(Goal::Events(EVENTS), PATIENCE)?.faults(),
+        swarm.run(Goal::Events(events), PATIENCE)?.faults(),
     );
-    subject.live(false)?;
-    let used = each(process::settled(pid)?);
+    subject.beat(None)?;
+    let used = each(bench.weigh(pid)?);
 
     for round in 1..=rounds {
         eprintln!(
@@ -115,11 +114,11 @@ fn weigh(bench: &Bench<'_>, kind: Kind, rounds: usize, section: &mut Section) ->
         process::descriptors_fall_to(pid, descriptors, PATIENCE)?;
         section.fault(subject.name, swarm.run(Goal::Events(1), PATIENCE)?.faults());
     }
-    let reconnected = each(process::settled(pid)?);
+    let reconnected = each(bench.weigh(pid)?);
 
     swarm.leave();
     process::descriptors_fall_to(pid, descriptors, PATIENCE)?;
-    let empty = each(process::settled(pid)?);
+    let empty = each(bench.weigh(pid)?);
     Ok(Weights {
         fresh,
         used,

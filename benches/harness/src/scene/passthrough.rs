@@ -9,8 +9,8 @@ use super::Bench;
 use crate::child::Leashed;
 use crate::report::{Section, Verdict};
 use crate::stats::{Latency, Repeats};
-use crate::upstream::Upstream;
-use crate::{Outcome, load, process, subject};
+use crate::upstream::{Shape, Upstream};
+use crate::{Outcome, load, peer, process, subject};
 
 /// Kept-alive connections of the load.
 const CONNECTIONS: usize = 16;
@@ -47,8 +47,8 @@ struct Run {
 /// All ways by turns, for each size.
 pub(super) fn measure(bench: &Bench<'_>) -> Outcome<Section> {
     let (repeats, window, calm) = match bench.options.quick {
-        true => (2, Duration::from_millis(500), 200),
-        false => (bench.options.repeats.max(5), Duration::from_secs(2), 1000),
+        true => (1, Duration::from_millis(400), 50),
+        false => (bench.options.repeats.max(5), Duration::from_secs(2), 500),
     };
     let mut section = Section::new(
         &format!("Pass-through: {CONNECTIONS} connections, small GETs"),
@@ -68,10 +68,10 @@ pub(super) fn measure(bench: &Bench<'_>) -> Outcome<Section> {
     );
     let mut ways = vec![Way::Direct, Way::Gateway];
     ways.extend(bench.options.bare.is_some().then_some(Way::Bare));
-    ways.extend(nginx().map(|_| Way::Nginx));
+    ways.extend(peer::nginx().map(|_| Way::Nginx));
     for size in SIZES {
         let mut runs: Vec<(Way, Vec<Run>)> = ways.iter().map(|&way| (way, Vec::new())).collect();
-        let upstream = Upstream::start(size)?;
+        let upstream = Upstream::start(Shape::Padded(size))?;
         for repeat in 0..repeats {
             eprintln!("  {size} bytes, repeat {} of {repeats}", repeat + 1);
             let count = runs.len();
@@ -142,16 +142,9 @@ fn start(
     Ok(Some((child, address)))
 }
 
-fn nginx() -> Option<&'static Path> {
-    ["/usr/sbin/nginx", "/usr/local/sbin/nginx", "/usr/bin/nginx"]
-        .map(Path::new)
-        .into_iter()
-        .find(|path| path.exists())
-}
-
 /// As it is set up for speed: kept connections to the upstream, a worker a core, no access log.
 fn start_nginx(folder: &Path, listen: SocketAddr, upstream: SocketAddr) -> Outcome<Leashed> {
-    let program = nginx().ok_or("nginx is gone")?;
+    let program = peer::nginx().ok_or("nginx is gone")?;
     let file = folder.join("nginx.conf");
     let here = folder.display();
     let text = format!(

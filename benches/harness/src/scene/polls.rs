@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Bench, PATIENCE};
-use crate::gateway::{Feed, KEY};
+use super::{Bench, PATIENCE, Played};
+use crate::gateway::{Feed, Settings};
 use crate::payload::{self, VALUE_BYTES};
 use crate::redis::{self, Redis};
 use crate::report::{Section, Verdict};
 use crate::swarm::{Goal, Tally};
-use crate::upstream::{Script, Upstream};
+use crate::upstream::{Script, Shape, Upstream};
 use crate::{Outcome, clock};
 
 /// The interval of the stream: one request a second is expected.
@@ -20,10 +20,9 @@ const CHANGE: Duration = Duration::from_secs(2);
 
 /// Requests that an HTTP upstream with validators gets.
 pub(super) fn http(bench: &Bench<'_>) -> Outcome<Section> {
-    let upstream = Arc::new(Upstream::start(VALUE_BYTES)?);
-    let mut gateway = bench
-        .gateway
-        .start(Feed::Http(Arc::clone(&upstream)), EVERY)?;
+    let upstream = Arc::new(Upstream::start(Shape::Padded(VALUE_BYTES))?);
+    let feed = Feed::Http(Arc::clone(&upstream));
+    let mut gateway = bench.gateway.start(feed, &Settings::polling(EVERY))?;
     let clients = bench.options.pollers;
     let mut swarm = bench.swarm(&mut gateway, clients)?;
     let mut tally = swarm.run(Goal::Events(1), PATIENCE)?;
@@ -34,7 +33,10 @@ pub(super) fn http(bench: &Bench<'_>) -> Outcome<Section> {
     tally.add(swarm.run(Goal::Time, window)?);
     let after = upstream.seen();
 
-    let instants = &after.requests[before.requests.len()..];
+    let instants: Vec<u64> = after.requests[before.requests.len()..]
+        .iter()
+        .map(|request| request.at)
+        .collect();
     let mut section = Section::new(
         &format!("Requests of an HTTP upstream: {clients} clients of one resource, every: 1s"),
         format!(
@@ -74,19 +76,20 @@ pub(super) fn http(bench: &Bench<'_>) -> Outcome<Section> {
     Ok(section)
 }
 
-/// GETs that a Redis server gets; `None` without one.
-pub(super) fn redis(bench: &Bench<'_>) -> Outcome<Option<Section>> {
+/// GETs that a Redis server gets.
+pub(super) fn redis(bench: &Bench<'_>) -> Outcome<Played> {
     let Some(program) = redis::program() else {
-        return Ok(None);
+        return Ok(Played::LeftOut("no redis-server is installed".into()));
     };
     let mut redis = Redis::start(&program, bench.folder)?;
     let mut seq = 0;
     let mut change = |redis: &mut Redis| {
         seq += 1;
-        redis.set(KEY, &payload::value(seq, clock::now(), VALUE_BYTES))
+        redis.set(&payload::value(seq, clock::now(), VALUE_BYTES))
     };
     change(&mut redis)?;
-    let mut gateway = bench.gateway.start(Feed::Redis(redis.address()), EVERY)?;
+    let feed = Feed::Redis(redis.address());
+    let mut gateway = bench.gateway.start(feed, &Settings::polling(EVERY))?;
     let clients = bench.options.pollers;
     let mut swarm = bench.swarm(&mut gateway, clients)?;
     let mut tally = swarm.run(Goal::Events(1), PATIENCE)?;
@@ -137,12 +140,12 @@ pub(super) fn redis(bench: &Bench<'_>) -> Outcome<Option<Section>> {
         events(&tally, clients),
     ]);
     section.verdicts.push(verdict("Redis GETs", clients, rate));
-    Ok(Some(section))
+    Ok(Played::Measured(section))
 }
 
 /// Changes within the window.
 fn rounds(bench: &Bench<'_>) -> u32 {
-    if bench.options.quick { 2 } else { 6 }
+    if bench.options.quick { 1 } else { 6 }
 }
 
 /// Waits until the server counts one call more: the counts, and when.

@@ -45,7 +45,7 @@ pub(super) fn measure(bench: &Bench<'_>) -> Outcome<Section> {
             &mut resting.child,
             LIMIT,
         )?);
-        anonymous.push(mebibytes(process::settled(resting.child.pid())?));
+        anonymous.push(mebibytes(bench.weigh(resting.child.pid())?));
         resident.push(mebibytes(process::resident(resting.child.pid())?));
     }
     let row =

@@ -1,9 +1,13 @@
 //! Bytes from a socket to events: the response head, chunks (RFC 9112 §7.1), event-stream blocks (WHATWG HTML).
 //!
-//! Written for a swarm: what arrives whole is parsed where it lies, and only what is cut is copied. It relies on line
-//! ends being LF within the event stream, as the gateway promises (EDGE E1); anything else shows up as missing events.
+//! Written for a swarm: what arrives whole is parsed where it lies, and only what is cut is copied; a body in gzip is
+//! decoded as it comes. It relies on line ends being LF within the event stream, as the gateway promises (EDGE E1);
+//! anything else shows up as missing events.
 
+use std::io::Write;
 use std::mem;
+
+use flate2::write::MultiGzDecoder;
 
 /// What was understood.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,6 +28,8 @@ pub(crate) struct Decoder {
     line: Vec<u8>,
     /// Of an event: the part that has arrived.
     block: Vec<u8>,
+    /// For a body that is compressed.
+    gzip: Option<Box<MultiGzDecoder<Vec<u8>>>>,
 }
 
 #[derive(Debug)]
@@ -51,6 +57,7 @@ impl Decoder {
             state: State::Head,
             line: Vec::new(),
             block: Vec::new(),
+            gzip: None,
         }
     }
 
@@ -74,7 +81,7 @@ impl Decoder {
                 State::Size => self.size(bytes, sink)?,
                 State::Data(left) => {
                     let (data, rest) = bytes.split_at(left.min(bytes.len()));
-                    self.body(data, sink);
+                    self.body(data, sink)?;
                     self.state = if data.len() == left {
                         State::Gap(2)
                     } else {
@@ -92,7 +99,7 @@ impl Decoder {
                     &bytes[skipped..]
                 }
                 State::Raw => {
-                    self.body(bytes, sink);
+                    self.body(bytes, sink)?;
                     &[]
                 }
                 State::Ended => &[],
@@ -124,6 +131,11 @@ impl Decoder {
         } else {
             State::Raw
         };
+        match field(&head, "content-encoding") {
+            None => {}
+            Some("gzip") => self.gzip = Some(Box::new(MultiGzDecoder::new(Vec::new()))),
+            Some(other) => return Err(format!("not asked for: content-encoding {other}")),
+        }
         self.line = Vec::new();
         sink(Item::Head);
         Ok(&bytes[end + 4 - before..])
@@ -159,7 +171,20 @@ impl Decoder {
         Ok(rest)
     }
 
-    fn body(&mut self, bytes: &[u8], sink: &mut impl FnMut(Item<'_>)) {
+    fn body(&mut self, bytes: &[u8], sink: &mut impl FnMut(Item<'_>)) -> Result<(), String> {
+        let Some(gzip) = &mut self.gzip else {
+            self.plain(bytes, sink);
+            return Ok(());
+        };
+        let wrong = |error| format!("gzip: {error}");
+        gzip.write_all(bytes).map_err(wrong)?;
+        gzip.flush().map_err(wrong)?;
+        let text = mem::take(gzip.get_mut());
+        self.plain(&text, sink);
+        Ok(())
+    }
+
+    fn plain(&mut self, bytes: &[u8], sink: &mut impl FnMut(Item<'_>)) {
         if self.block.is_empty() {
             let rest = blocks(bytes, sink);
             self.block.extend_from_slice(rest);
@@ -177,10 +202,10 @@ fn blocks<'b>(mut bytes: &'b [u8], sink: &mut impl FnMut(Item<'_>)) -> &'b [u8] 
     while let Some(end) = find(bytes, b"\n\n") {
         let (mut name, mut data) = (&b""[..], None);
         for line in bytes[..end].split(|byte| *byte == b'\n') {
-            if let Some(value) = line.strip_prefix(b"data: ") {
-                data = data.or(Some(value));
-            } else if let Some(value) = line.strip_prefix(b"event: ") {
-                name = value;
+            if let Some(value) = line.strip_prefix(b"data:") {
+                data = data.or(Some(unpadded(value)));
+            } else if let Some(value) = line.strip_prefix(b"event:") {
+                name = unpadded(value);
             }
         }
         if let Some(data) = data {
@@ -189,6 +214,18 @@ fn blocks<'b>(mut bytes: &'b [u8], sink: &mut impl FnMut(Item<'_>)) -> &'b [u8] 
         bytes = &bytes[end + 2..];
     }
     bytes
+}
+
+/// Without the one space that may follow the colon.
+fn unpadded(value: &[u8]) -> &[u8] {
+    value.strip_prefix(b" ").unwrap_or(value)
+}
+
+/// The value of a field of a response head in lower case.
+fn field<'h>(head: &'h str, name: &str) -> Option<&'h str> {
+    head.lines()
+        .filter_map(|line| line.split_once(':'))
+        .find_map(|(field, value)| (field == name).then(|| value.trim()))
 }
 
 fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
@@ -203,6 +240,9 @@ fn hexadecimal(line: &[u8]) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+
     use super::*;
 
     const HEAD: &str =
@@ -262,6 +302,41 @@ mod tests {
         }
     }
 
+    /// Each event is there with the last byte of its flush, wherever the bytes are cut, and in a member of its own too.
+    #[test]
+    fn gzip_is_decoded_as_it_comes() {
+        let mut members = vec![GzEncoder::new(Vec::new(), Compression::fast())];
+        let mut pieces = Vec::new();
+        for text in ["data: one\n\n", "data: two\n\n", "data: three\n\n"] {
+            let member = members.last_mut().expect("a member");
+            member.write_all(text.as_bytes()).expect("taken");
+            member.flush().expect("flushed");
+            pieces.push(mem::take(member.get_mut()));
+        }
+        pieces.push(members.remove(0).finish().expect("an end"));
+        let mut another = GzEncoder::new(Vec::new(), Compression::fast());
+        another.write_all(b"data: four\n\n").expect("taken");
+        pieces.push(another.finish().expect("an end"));
+
+        let head = HEAD.replace("chunked", "chunked\r\nContent-Encoding: gzip");
+        let mut wire = vec![head.into_bytes()];
+        wire.extend(
+            pieces.iter().map(|piece| {
+                [format!("{:x}\r\n", piece.len()).as_bytes(), piece, b"\r\n"].concat()
+            }),
+        );
+        let expected = ["head", "|one", "|two", "|three", "|four"].map(String::from);
+        for whole in 1..4 {
+            let seen = decode(wire[..=whole].iter().map(Vec::as_slice));
+            assert_eq!(seen.as_deref(), Ok(&expected[..=whole]));
+        }
+        let wire = wire.concat();
+        for cut in 0..wire.len() {
+            let seen = decode([&wire[..cut], &wire[cut..]]);
+            assert_eq!(seen.as_deref(), Ok(&expected[..]), "cut at {cut}");
+        }
+    }
+
     #[test]
     fn without_chunks_the_rest_is_body() {
         let wire =
@@ -286,6 +361,8 @@ mod tests {
             "HTTP/1.1 503 No\r\ncontent-type: text/event-stream\r\n\r\n".to_owned(),
             "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n{}".to_owned(),
             HEAD.to_owned() + "zz\r\n",
+            HEAD.replace("chunked", "chunked\r\nContent-Encoding: br"),
+            HEAD.replace("chunked", "chunked\r\nContent-Encoding: gzip") + "c\r\nnot gzip....\r\n",
             HEAD.to_owned() + &"1".repeat(100),
             "x".repeat(20_000),
         ];

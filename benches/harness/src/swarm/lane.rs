@@ -9,9 +9,9 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use socket2::{Domain, Socket, Type};
 
-use super::Goal;
 use super::decode::{Decoder, Item};
 use super::tally::Tally;
+use super::{Goal, Path};
 use crate::{Outcome, clock};
 
 /// Loopback addresses that clients come from: enough for the ports of many rounds, whose old sockets linger in
@@ -29,7 +29,9 @@ const BUFFER: usize = 64 * 1024;
 pub(super) struct Lane {
     poll: Poll,
     address: SocketAddr,
-    request: Vec<u8>,
+    path: Path,
+    /// Number of the first client.
+    first: usize,
     clients: Vec<Client>,
     /// Clients before this index have been told to connect.
     started: usize,
@@ -74,21 +76,22 @@ impl Client {
 }
 
 impl Lane {
-    /// For `count` clients that ask `address` for `path`; `number` is that of the first.
+    /// For `count` clients that ask `address` for `path`; the first of them has the number `first`.
     pub(super) fn new(
         address: SocketAddr,
-        path: &str,
+        path: Path,
         count: usize,
-        number: usize,
+        first: usize,
     ) -> Outcome<Self> {
         Ok(Self {
             poll: Poll::new()?,
             address,
-            request: request(address, path),
+            path,
+            first,
             clients: std::iter::repeat_with(Client::new).take(count).collect(),
             started: 0,
             underway: 0,
-            number,
+            number: first,
             buffer: vec![0; BUFFER].into(),
             tally: Tally::default(),
         })
@@ -190,9 +193,13 @@ impl Lane {
         if let Ok(Some(error)) | Err(error) = socket.take_error() {
             return Err(format!("connecting: {error}"));
         }
+        let request = match self.path {
+            Path::One(path) => request(self.address, path),
+            Path::Each(path) => request(self.address, &format!("{path}/{}", self.first + index)),
+        };
         // An empty socket buffer takes a request of this size whole.
-        match socket.write(&self.request) {
-            Ok(count) if count == self.request.len() => client.asked = true,
+        match socket.write(&request) {
+            Ok(count) if count == request.len() => client.asked = true,
             Ok(_) => return Err("a request was not taken whole".into()),
             Err(error)
                 if matches!(
@@ -263,12 +270,12 @@ impl Lane {
 const EINPROGRESS: i32 = rustix::io::Errno::INPROGRESS.raw_os_error();
 
 /// Where connection `number` comes from.
-pub(super) fn source(number: usize) -> Ipv4Addr {
+pub(crate) fn source(number: usize) -> Ipv4Addr {
     Ipv4Addr::new(127, 0, 0, 2 + (number % SOURCES) as u8)
 }
 
 /// What a browser sends: about 420 bytes.
-pub(in crate::swarm) fn request(address: SocketAddr, path: &str) -> Vec<u8> {
+pub(crate) fn request(address: SocketAddr, path: &str) -> Vec<u8> {
     format!(
         "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: keep-alive\r\nAccept: text/event-stream\r\n\
          Cache-Control: no-cache\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) \

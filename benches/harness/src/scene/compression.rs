@@ -1,0 +1,97 @@
+//! What compression costs and saves: events of 2 KB, in gzip against plain.
+
+use std::sync::Arc;
+
+use super::delivery::{Delivery, Load, deliver};
+use super::{Bench, PATIENCE, Played, TICK};
+use crate::Outcome;
+use crate::gateway::{Feed, Settings};
+use crate::report::Section;
+use crate::stats::Repeats;
+use crate::swarm::Goal;
+use crate::upstream::{Shape, Upstream};
+
+/// Clients, at most: each decodes what it gets.
+const MOST: usize = 2_000;
+
+/// Bytes of the JSON of an event.
+const EVENT: usize = 2_000;
+
+/// A number of a [`Delivery`], with its name and how many digits it is shown with.
+type Measure = (&'static str, usize, fn(&Delivery) -> f64);
+
+const MEASURES: [Measure; 6] = [
+    ("bytes per event", 0, |run| run.bytes),
+    ("CPU µs per event", 2, Delivery::cpu),
+    ("p50 ms", 1, |run| run.latency.p50),
+    ("p99 ms", 1, |run| run.latency.p99),
+    ("events/s a client", 2, |run| run.rate),
+    ("load of the clients' threads", 2, |run| run.busy),
+];
+
+/// Off and on by turns.
+pub(super) fn measure(bench: &Bench<'_>) -> Outcome<Played> {
+    let settings = |gzip| Settings {
+        gzip,
+        ..Settings::polling(TICK)
+    };
+    if let Some(words) = bench.gateway.refuses(&settings(true))? {
+        return Ok(Played::LeftOut(format!(
+            "the gateway refuses `compression: gzip`: {words}"
+        )));
+    }
+    let repeats = bench.options.repeats;
+    let load = Load {
+        clients: bench.options.clients.min(MOST),
+        every: TICK,
+        warm_up: 3,
+        count: if bench.options.quick { 10 } else { 50 },
+    };
+    let mut section = Section::new(
+        &format!(
+            "Compression: {} clients, JSON events of {EVENT} bytes, 10 a second",
+            load.clients
+        ),
+        format!(
+            "{} events to every client, {repeats} repeats by turns: median (lowest–highest); the ratio is that of each pair \
+             of repeats. All prices in an event change with each. Clients decode.",
+            load.count
+        ),
+        &["", "off", "gzip", "ratio"],
+    );
+    let (mut plain, mut packed) = (Vec::new(), Vec::new());
+    for repeat in 0..repeats {
+        for gzip in [repeat % 2 == 1, repeat % 2 == 0] {
+            let upstream = Arc::new(Upstream::start(Shape::Document(EVENT))?);
+            let mut subject = bench.gateway.start(Feed::Http(upstream), &settings(gzip))?;
+            let mut swarm = bench.swarm(&mut subject, load.clients)?;
+            let name = if gzip { "gzip" } else { "off" };
+            section.fault(name, swarm.run(Goal::Events(1), PATIENCE)?.faults());
+            let mut run = deliver(&mut subject, &mut swarm, &load)?;
+            section.fault(name, run.faults.take());
+            match gzip {
+                true => packed.push(run),
+                false => plain.push(run),
+            }
+        }
+    }
+    for (name, digits, of) in MEASURES {
+        let show = |runs: &[Delivery]| {
+            Repeats::new(runs.iter().map(of))
+                .map_or("–".into(), |values| format!("{values:.digits$}"))
+        };
+        let ratio = Repeats::new(
+            plain
+                .iter()
+                .zip(&packed)
+                .map(|(plain, packed)| of(packed) / of(plain)),
+        );
+        section.rows.push(vec![
+            name.into(),
+            show(&plain),
+            show(&packed),
+            ratio.map_or("–".into(), |ratio| format!("{ratio:.2} ×")),
+        ]);
+    }
+    Ok(Played::Measured(section))
+}
