@@ -39,13 +39,14 @@ lint: ## Check lints, warnings being errors
 fmt: ## Format the code
 	cargo fmt --all
 
-bench: ## Measure the gateway against a bare broadcaster; QUICK=1 takes a minute or two
+bench: ## Measure the gateway against a bare broadcaster and others; QUICK=1 takes a minute
 	@tests/setup build
 	$(ENVIRONMENT)
 	cargo build --profile bench --locked --bin wellspring --example bare_proxy
 	target=$${CARGO_TARGET_DIR:-target}
 	cargo run --release --locked --manifest-path benches/harness/Cargo.toml -- \
-		--gateway "$$target/release/wellspring" --bare "$$target/release/examples/bare_proxy" --append 'cargo bench --quiet --locked --bench diff' $(if $(filter-out 0,$(QUICK)),--quick)
+		--gateway "$$target/release/wellspring" --bare "$$target/release/examples/bare_proxy" \
+		$${WELLSPRING_PYTHON:+--python "$$WELLSPRING_PYTHON"} --append 'cargo bench --quiet --locked --bench diff' $(if $(filter-out 0,$(QUICK)),--quick)
 
 image-test: ## Build the container image without a container engine, and try it; needs root
 	tests/image/run
