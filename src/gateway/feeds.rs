@@ -38,7 +38,9 @@ pub(super) fn open(
     };
     let (stream, access, fed) = (stream.clone(), access.clone(), channel.clone());
     let run = move || feed_channel(stream.clone(), access.clone(), fed.clone(), hub.clone());
-    tokio::spawn(stop.clone().run_until_cancelled_owned(supervised(run)));
+    // Boxed: what waits for the token holds what it runs four times over, and there is one for each channel.
+    let run = Box::pin(supervised(run));
+    tokio::spawn(stop.clone().run_until_cancelled_owned(run));
     channel
 }
 

@@ -137,7 +137,8 @@ fn headers(spec: &HttpSource, params: &Params) -> Result<HeaderMap, SourceError>
         value.set_sensitive(true);
         headers.insert(name, value);
     }
-    Ok(headers)
+    // There is one for each channel, and a copy takes no more room than it needs.
+    Ok(headers.clone())
 }
 
 fn is_form(headers: &HeaderMap) -> bool {
