@@ -1,5 +1,7 @@
 //! Whatever happens in whatever order: what a reader has folded together is what the source last said.
 
+mod race;
+
 use std::sync::Arc;
 
 use proptest::prelude::*;
