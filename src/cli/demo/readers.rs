@@ -137,7 +137,8 @@ async fn read(
             match item {
                 Item::Event(_) => drop(tally.events.fetch_add(1, Ordering::Relaxed)),
                 Item::Retry(milliseconds) => *retry = Duration::from_millis(milliseconds),
-                Item::Comment(_) => {}
+                // Without a limit nothing is too large.
+                Item::Comment(_) | Item::TooLarge => {}
             }
         }
     }

@@ -223,7 +223,8 @@ impl Follower {
                     Item::Retry(millis) => {
                         self.retry = Duration::from_millis(millis).clamp(RETRY.0, RETRY.1);
                     }
-                    Item::Comment(_) => {}
+                    // Without a limit nothing is too large.
+                    Item::Comment(_) | Item::TooLarge => {}
                 }
             }
             if since_event > MAX_EVENT {
