@@ -68,6 +68,8 @@ pub trait Feed: Send + 'static {
 pub enum FeedItem {
     /// Listening, for the first time or again: messages of the gap are lost.
     Up,
+    /// Listening again, from where it stopped: nothing of the gap is lost.
+    Resumed,
     /// A message for clients.
     Message(Message),
     /// A message that cannot be delivered; it was dropped. The text is for the log.

@@ -69,8 +69,7 @@ async fn feed_channel(stream: Arc<Stream>, access: Access, channel: Arc<Channel>
         }
         (Source::RedisPubSub(source), Access::Redis(client)) => {
             let open = || PubSubFeed::new(client.clone(), source.clone(), &params);
-            let select = stream.select.clone();
-            feed::run(open, channel.clone(), hub, select, stream.linger).await;
+            feed::run(open, channel.clone(), hub, listening(&stream)).await;
         }
         (Source::Publish(_), _) => feed::keep(channel, hub, stream.history.age).await,
         // What a source is read with is chosen by its kind.
@@ -115,6 +114,14 @@ fn plan(stream: &Stream, gate: Option<Arc<Gate>>) -> Plan {
         keep: stream.history.age,
         stale_after: stream.stale_after,
         gate,
+    }
+}
+
+fn listening(stream: &Stream) -> feed::Plan {
+    feed::Plan {
+        select: stream.select.clone(),
+        always: stream.start == Start::Always,
+        linger: stream.linger,
     }
 }
 

@@ -328,7 +328,7 @@ impl Client {
                 };
             };
             match item {
-                FeedItem::Up => {
+                FeedItem::Up | FeedItem::Resumed => {
                     let took = since.elapsed();
                     (since, listening) = (Instant::now(), true);
                     self.channel.confirm();

@@ -168,7 +168,8 @@ pub(super) async fn listen(
             SharedItem::Other(FeedItem::Refused(why)) => {
                 warn!(%stream, why = %why.escape_debug(), "a shared message was dropped");
             }
-            SharedItem::Other(FeedItem::Message(_)) => {}
+            // Messages come unpacked, and pub/sub never goes on where it stopped.
+            SharedItem::Other(FeedItem::Message(_) | FeedItem::Resumed) => {}
         }
     }
 }

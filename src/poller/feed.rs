@@ -1,7 +1,7 @@
 //! Listening instead of reading: one task per channel that is fed by messages, while somebody wants it.
 //!
 //! A feed has no current value, and nobody knows what happened while it was not listening. So whenever it begins to listen anew,
-//! ids from before mean nothing any more.
+//! ids from before mean nothing any more, unless it says that it goes on where it stopped.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,30 +13,42 @@ use crate::channel::{Channel, Hub};
 use crate::source::{Feed, FeedItem};
 use crate::value::Selector;
 
+/// How a channel is listened for.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What part of a message is the value.
+    pub select: Selector,
+    /// Listens though nobody reads.
+    pub always: bool,
+    /// How long listening goes on after the last reader.
+    pub linger: Duration,
+}
+
 /// Listens with feeds that `open` makes into `channel` until nobody wants it any more.
-pub async fn run<F: Feed>(
-    open: impl Fn() -> F,
-    channel: Arc<Channel>,
-    hub: Arc<Hub>,
-    select: Selector,
-    linger: Duration,
-) {
+pub async fn run<F: Feed>(open: impl Fn() -> F, channel: Arc<Channel>, hub: Arc<Hub>, plan: Plan) {
     loop {
-        listen(open(), &channel, &select, linger).await;
+        // Somebody came at the last moment, or the task before this one panicked: a gap in any case.
+        channel.break_history();
+        listen(open(), &channel, &plan).await;
         if hub.remove_unread(&channel, Duration::ZERO) {
             return debug!(channel = channel.name(), "channel closed");
         }
-        // Somebody came at the last moment.
-        channel.break_history();
     }
 }
 
-async fn listen<F: Feed>(mut feed: F, channel: &Channel, select: &Selector, linger: Duration) {
+async fn listen<F: Feed>(mut feed: F, channel: &Channel, plan: &Plan) {
+    let unwanted = async {
+        match plan.always {
+            true => std::future::pending().await,
+            false => unwanted(channel, plan.linger).await,
+        }
+    };
+    tokio::pin!(unwanted);
     let mut down = false;
     loop {
         let item = tokio::select! {
             item = feed.next() => item,
-            () = unwanted(channel, linger) => return,
+            () = &mut unwanted => return,
         };
         match item {
             FeedItem::Up => {
@@ -46,7 +58,13 @@ async fn listen<F: Feed>(mut feed: F, channel: &Channel, select: &Selector, ling
                 }
                 channel.confirm();
             }
-            FeedItem::Message(message) => match select.select(&message.data) {
+            FeedItem::Resumed => {
+                if std::mem::take(&mut down) {
+                    info!(channel = channel.name(), "listening again, without a gap");
+                }
+                channel.confirm();
+            }
+            FeedItem::Message(message) => match plan.select.select(&message.data) {
                 Ok(data) => drop(channel.append(data, message.event)),
                 Err(error) => {
                     channel.metrics().dropped.inc();

@@ -48,6 +48,7 @@ fn pattern(text: &str) -> PubSubName {
 async fn told(feed: &mut PubSubFeed) -> String {
     match soon(feed.next()).await {
         FeedItem::Up => "up".into(),
+        FeedItem::Resumed => "resumed".into(),
         FeedItem::Down(error) => format!("down {}", error.cause),
         FeedItem::Refused(why) => format!("refused {why}"),
         FeedItem::Missed(why) => format!("missed {why}"),
