@@ -17,6 +17,7 @@ pub mod problem;
 mod read;
 pub mod schema;
 mod shown;
+mod sse;
 mod yaml;
 
 use std::collections::BTreeMap;
@@ -38,6 +39,7 @@ pub use files::Files;
 pub use listener::{Listener, PemFile, PemKey, ServerCertificate, ServerTls, TlsVersion};
 pub use problem::{Problem, Problems};
 pub use shown::Shown;
+pub use sse::SseSource;
 
 pub use crate::channel::{Form, History, Resume};
 
@@ -222,7 +224,9 @@ impl Stream {
     pub fn forwards(&self) -> &[HeaderName] {
         match &self.source {
             Source::Http(http) => &http.forward_headers,
-            Source::RedisKey(_) | Source::RedisPubSub(_) | Source::Publish(_) => &[],
+            Source::RedisKey(_) | Source::RedisPubSub(_) | Source::Sse(_) | Source::Publish(_) => {
+                &[]
+            }
         }
     }
 }
@@ -273,6 +277,8 @@ pub enum Source {
     RedisKey(RedisKeySource),
     /// Listens to a Redis pub/sub channel.
     RedisPubSub(RedisPubSubSource),
+    /// Listens to an event stream of an upstream.
+    Sse(SseSource),
     /// Takes `POST`s.
     Publish(PublishSource),
 }

@@ -6,7 +6,7 @@
 //! Data enters at the top and leaves at the bottom:
 //!
 //! ```text
-//! config ─► source (http | redis | publish) ─► poller ─► value (select) ─► channel (significance, log, diff) ─► sse ─► fanout ─► client
+//! config ─► source (http | redis | sse | publish) ─► poller ─► value (select) ─► channel (significance, log, diff) ─► sse ─► fanout ─► client
 //!                                                                            ▲                                           ▲
 //!                                                        hub: key → channel ◄┴──── edge (route, cors, auth, negotiate) ──┘
 //! ```

@@ -59,6 +59,7 @@ fn of_source(stream: &Stream) -> Map<String, Value> {
         Source::Http(http) => ("http", Some(&http.upstream.name)),
         Source::RedisKey(redis) => ("redis", Some(&redis.server.name)),
         Source::RedisPubSub(redis) => ("redis-pubsub", Some(&redis.server.name)),
+        Source::Sse(sse) => ("sse", Some(&sse.upstream.name)),
         Source::Publish(publish) => (
             "publish",
             publish.server.as_ref().map(|server| &server.name),
@@ -78,14 +79,16 @@ fn of_source(stream: &Stream) -> Map<String, Value> {
 
 /// What an operator should know (EDGE I3, X12).
 fn warnings(stream: &Stream, remark: Option<&'static str>) -> Vec<String> {
-    let Source::Http(http) = &stream.source else {
-        return Vec::new();
+    let upstream = match &stream.source {
+        Source::Http(http) => &http.upstream,
+        Source::Sse(sse) => &sse.upstream,
+        Source::RedisKey(_) | Source::RedisPubSub(_) | Source::Publish(_) => return Vec::new(),
     };
     let mut warnings = Vec::new();
     if let Some(remark) = remark {
         warnings.push(format!("{remark}; values stay shared between clients"));
     }
-    if http.upstream.tls.insecure {
+    if upstream.tls.insecure {
         warnings.push("certificates of the upstream are not verified".to_owned());
     }
     warnings

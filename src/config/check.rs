@@ -17,6 +17,7 @@ mod process;
 mod publish;
 mod redis;
 mod route;
+mod sse;
 mod stream;
 mod text;
 mod tls;

@@ -18,7 +18,7 @@ use crate::metrics::StreamMetrics;
 use crate::poller::gate::Gate;
 use crate::poller::schedule::{Bounds, Schedule};
 use crate::poller::{self, Plan, feed};
-use crate::source::http::HttpSource;
+use crate::source::http::{EventFeed, HttpSource};
 use crate::source::redis_key::RedisKeySource;
 use crate::source::redis_pubsub::PubSubFeed;
 use crate::value::Significance;
@@ -71,6 +71,12 @@ async fn feed_channel(stream: Arc<Stream>, access: Access, channel: Arc<Channel>
             let open = || PubSubFeed::new(client.clone(), source.clone(), &params);
             feed::run(open, channel.clone(), hub, listening(&stream)).await;
         }
+        (Source::Sse(source), Access::Http(client, _)) => {
+            // A name in the file stands for those of the events.
+            let keeps_names = stream.event.is_none();
+            let open = || EventFeed::new(client.clone(), source, &params, keeps_names);
+            feed::run(open, channel.clone(), hub, listening(&stream)).await;
+        }
         (Source::Publish(_), _) => feed::keep(channel, hub, stream.history.age).await,
         // What a source is read with is chosen by its kind.
         (source, access) => error!(?source, ?access, "a source has no access"),
@@ -80,7 +86,7 @@ async fn feed_channel(stream: Arc<Stream>, access: Access, channel: Arc<Channel>
 pub(super) fn spec(stream: &Stream, key: &ChannelKey, metrics: Arc<StreamMetrics>) -> Spec {
     let (current, retain) = match &stream.source {
         Source::Http(_) | Source::RedisKey(_) => (true, false),
-        Source::RedisPubSub(_) => (false, false),
+        Source::RedisPubSub(_) | Source::Sse(_) => (false, false),
         Source::Publish(publish) => (publish.retain, publish.retain),
     };
     let name = match stream.path.param_names().len() {

@@ -8,9 +8,9 @@ use super::feeds::spec;
 use super::{StartError, http_client, redis_client};
 use crate::channel::{Channel, ChannelKey, Cursor, Form, StreamId};
 use crate::config::field::Match;
-use crate::config::{self, Config, PubSubName, RedisShape, Stream};
-use crate::params::{Escape, Params};
-use crate::source::http::HttpSource;
+use crate::config::{self, Config, PubSubName, RedisShape, Stream, Upstream};
+use crate::params::{Escape, ParamText, Params};
+use crate::source::http::{EventFeed, HttpSource};
 use crate::source::redis_key::RedisKeySource;
 use crate::source::redis_pubsub::PubSubFeed;
 use crate::source::{Answer, Cause, Feed, FeedItem, Reading, Source, SourceError};
@@ -135,7 +135,8 @@ const MAX_WAIT: Duration = Duration::from_secs(5);
 /// How long messages are waited for.
 const LISTEN: Duration = Duration::from_secs(10);
 
-/// Takes two readings, one interval apart, of what serves `path`; of a pub/sub channel, waits for two messages.
+/// Takes two readings, one interval apart, of what serves `path`; of what only tells, such as a pub/sub channel or an event
+/// stream, waits for two messages.
 /// `tell` is told each step at once. Must be called within a runtime.
 pub async fn probe(config: &Config, path: &str, tell: &mut dyn FnMut(Step)) -> Outcome {
     let (index, params) = match find(config, path) {
@@ -194,6 +195,11 @@ async fn with_source(
             let feed = PubSubFeed::new(redis_client(&source.server)?, source.clone(), params);
             client.listen(feed, tell).await
         }
+        config::Source::Sse(source) => {
+            let http = http_client(&source.upstream, Default::default())?;
+            let feed = EventFeed::new(http, source, params, stream.event.is_none());
+            client.listen(feed, tell).await
+        }
         config::Source::Publish(_) => Outcome::Answered,
     })
 }
@@ -218,12 +224,12 @@ fn find(config: &Config, path: &str) -> Result<(usize, Params), Option<String>> 
 fn describe(source: &config::Source, params: &Params) -> String {
     match source {
         config::Source::Http(http) => {
-            let base = http.upstream.url.as_str().trim_end_matches('/');
-            let path = http.path.render(params, Escape::Percent);
-            format!(
-                "{} {base}{path} (upstream {})",
-                http.method, http.upstream.name
-            )
+            let url = url(&http.upstream, &http.path, params);
+            format!("{} {url} (upstream {})", http.method, http.upstream.name)
+        }
+        config::Source::Sse(sse) => {
+            let url = url(&sse.upstream, &sse.path, params);
+            format!("event stream {url} (upstream {})", sse.upstream.name)
         }
         config::Source::RedisKey(redis) => {
             let kind = match redis.shape {
@@ -248,6 +254,11 @@ fn describe(source: &config::Source, params: &Params) -> String {
         }
         config::Source::Publish(publish) => format!("POST {}", publish.path),
     }
+}
+
+fn url(upstream: &Upstream, path: &ParamText, params: &Params) -> String {
+    let base = upstream.url.as_str().trim_end_matches('/');
+    format!("{base}{}", path.render(params, Escape::Percent))
 }
 
 /// A channel with one reader, who is there from the start.

@@ -84,14 +84,17 @@ impl Sources {
     /// What `stream` is read with.
     pub(super) fn access(&self, stream: &Stream) -> Access {
         match &stream.source {
-            Source::Http(source) => {
-                let Http { client, gate, .. } = &self.http[&source.upstream.name];
-                Access::Http(client.clone(), gate.clone())
-            }
+            Source::Http(source) => self.http(&source.upstream),
+            Source::Sse(source) => self.http(&source.upstream),
             Source::RedisKey(source) => Access::Redis(self.redis(&source.server)),
             Source::RedisPubSub(source) => Access::Redis(self.redis(&source.server)),
             Source::Publish(_) => Access::Nothing,
         }
+    }
+
+    fn http(&self, upstream: &Upstream) -> Access {
+        let Http { client, gate, .. } = &self.http[&upstream.name];
+        Access::Http(client.clone(), gate.clone())
     }
 
     /// The client for a server of the file.

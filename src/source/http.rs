@@ -2,10 +2,12 @@
 //!
 //! Reading order: `request` (what is asked) → `client` (how it travels) → `judge` below (what the status means) → `media`
 //! and `coding` (whether the body may be a value) → `body` (bytes to value) → `memory` (what the next poll asks against).
+//! `events` goes the same way once and stays: it follows an event stream.
 
 mod body;
 mod client;
 mod coding;
+mod events;
 mod failure;
 mod media;
 mod memory;
@@ -24,6 +26,7 @@ use reqwest::Response;
 use self::body::{Content, Digest};
 pub use self::client::{BuildError, HttpClient};
 use self::coding::Coding;
+pub use self::events::EventFeed;
 use self::memory::Memory;
 use self::personal::personal;
 use self::request::Order;

@@ -29,6 +29,7 @@ mod secrets;
 mod shutdown;
 mod slow;
 mod snapshot;
+mod sse;
 mod stream;
 mod support;
 mod tls;

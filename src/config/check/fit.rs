@@ -46,6 +46,14 @@ pub(super) fn refuse_idle_keys(
                 "every message of a channel counts",
             );
         }
+        Source::Sse(_) => {
+            patches("an event stream has no current value that could be patched");
+            refuse(
+                section,
+                &["ignore", "deadband", "array_keys"],
+                "every event of the stream counts",
+            );
+        }
         Source::Publish(publish) => {
             selection("what is published is delivered whole");
             refuse(
@@ -72,7 +80,7 @@ fn is_text(source: &Source) -> bool {
             redis.shape == RedisShape::String && redis.format == RedisFormat::Text
         }
         Source::RedisPubSub(redis) => redis.format == RedisFormat::Text,
-        Source::Publish(_) => false,
+        Source::Sse(_) | Source::Publish(_) => false,
     }
 }
 

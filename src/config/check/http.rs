@@ -18,12 +18,7 @@ pub(super) fn read(
     let section = item.section(&keys::HTTP_SOURCE)?;
     let upstream = upstreams.find(&section.get("upstream"));
     let method = section.choice("method", &[("GET", &Method::GET), ("POST", &Method::POST)]);
-    let path = section.get("path").or_null(|item| {
-        item.parsed(
-            "write /v1/quotes/{symbol}; a query goes under query",
-            |text| names.path(text),
-        )
-    });
+    let path = path(&section, names, own_path);
     let query = query(&section.get("query"), names);
     let headers = headers::with_params(&section.get("headers"), names);
     let body = section
@@ -50,14 +45,10 @@ pub(super) fn read(
             .get("body")
             .problem("a GET has no body (write method: POST, or remove it)");
     }
-    let path = match path? {
-        Some(path) => path,
-        None => names.path(own_path?).ok()?,
-    };
     Some(HttpSource {
         upstream: upstream?,
         method: method.clone(),
-        path,
+        path: path?,
         query: query?,
         headers: headers?,
         body,
@@ -67,7 +58,25 @@ pub(super) fn read(
     })
 }
 
-fn query(item: &Item<'_>, names: &Names) -> Option<Vec<(String, ParamText)>> {
+/// What is asked for: the path that is written, or else the stream's own.
+pub(super) fn path(
+    section: &Section<'_>,
+    names: &Names,
+    own_path: Option<&str>,
+) -> Option<ParamText> {
+    let written = section.get("path").or_null(|item| {
+        item.parsed(
+            "write /v1/quotes/{symbol}; a query goes under query",
+            |text| names.path(text),
+        )
+    });
+    match written? {
+        Some(path) => Some(path),
+        None => names.path(own_path?).ok(),
+    }
+}
+
+pub(super) fn query(item: &Item<'_>, names: &Names) -> Option<Vec<(String, ParamText)>> {
     all(item.entries()?.into_iter().map(|(name, value)| {
         let value = value.parsed(text::HINT, |text| names.text(text));
         Some((name.text()?, value?))

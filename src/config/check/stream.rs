@@ -11,7 +11,9 @@ use super::super::{
 };
 use super::path::{self, Paths};
 use super::text::Names;
-use super::{Named, all as all_of, auth, cors, fit, headers, http, keys, process, publish, redis};
+use super::{
+    Named, all as all_of, auth, cors, fit, headers, http, keys, process, publish, redis, sse,
+};
 use crate::value::{DataTemplate, Selector};
 
 /// What a stream may refer to, and what the streams before it have taken.
@@ -148,27 +150,26 @@ fn source<'a>(
     names: &Names,
     auth: Option<&Arc<Auth>>,
 ) -> Option<Source> {
-    let given =
-        ["http", "redis", "publish"].map(|name| section.given(name).map(|item| (name, item)));
+    let given = ["http", "redis", "sse", "publish"]
+        .map(|name| section.given(name).map(|item| (name, item)));
     let mut given = given.into_iter().flatten();
     let Some((name, item)) = given.next() else {
-        if !section.has("sse") {
-            section
-                .item
-                .problem("no source (write one of http, redis or publish)");
-        }
+        section
+            .item
+            .problem("no source (write one of http, redis, sse or publish)");
         return None;
     };
+    let own_path = path.map(PathTemplate::as_str);
     let source = match name {
-        "http" => http::read(item, world.upstreams, names, path.map(PathTemplate::as_str))
-            .map(Source::Http),
+        "http" => http::read(item, world.upstreams, names, own_path).map(Source::Http),
+        "sse" => sse::read(item, world.upstreams, names, own_path).map(Source::Sse),
         "redis" => redis::source(item, world.servers, names),
         _ => publish::read(item, world, path, auth).map(Source::Publish),
     };
     if let Some((name, _)) = given.next() {
         section
             .key_item(name)
-            .problem("a second source (write exactly one of http, redis or publish)");
+            .problem("a second source (write exactly one of http, redis, sse or publish)");
         return None;
     }
     source
@@ -291,7 +292,7 @@ fn patience(every: Duration, adaptive: Option<Adaptive>) -> Duration {
 /// Stands for the definition; of other sources than its own it says too much, which costs a replay and nothing else.
 fn continuity(section: &Section<'_>, source: &Source, sources: u64) -> Option<u64> {
     match source {
-        Source::RedisPubSub(_) => None,
+        Source::RedisPubSub(_) | Source::Sse(_) => None,
         // Who reads it comes with credentials that are in no file.
         Source::Http(http) if !http.forward_headers.is_empty() => None,
         Source::Http(_) | Source::RedisKey(_) | Source::Publish(_) => {
@@ -306,7 +307,10 @@ fn alphabet(source: &Source) -> Alphabet {
         Source::Http(http) if http.headers.iter().any(|(_, value)| value.has_params()) => {
             Alphabet::VisibleAscii
         }
-        Source::Http(_) | Source::Publish(_) => Alphabet::Any,
+        Source::Sse(sse) if sse.headers.iter().any(|(_, value)| value.has_params()) => {
+            Alphabet::VisibleAscii
+        }
+        Source::Http(_) | Source::Sse(_) | Source::Publish(_) => Alphabet::Any,
         Source::RedisKey(_) | Source::RedisPubSub(_) => Alphabet::RedisKey,
     }
 }

@@ -32,6 +32,13 @@ pub(in crate::config) static REDIS_SOURCE: Table = table(&[
 ])
 .with_one_of(&["key", "hash", "list", "set", "zset", "json", "channel"]);
 
+pub(in crate::config) static SSE_SOURCE: Table = table(&[
+    key("upstream", Text, "A name from upstreams.").needed("upstream: NAME"),
+    key("path", Text, "Path below the upstream's url; null: the stream's own. {name} is a parameter.").or("null"),
+    key("query", Map(&Text), "Query by name; values may hold {name}.").or("{}"),
+    key("headers", Map(&Text), "Sent besides the upstream's own, which they replace; values may hold {name}.").or("{}"),
+]);
+
 pub(in crate::config) static PUBLISH_SOURCE: Table = table(&[
     key("path", Text, "Where to POST; its parameters are the stream's.").needed("path: /publish/alerts"),
     key("retain", Bool, "Whether the last message is the current value.").or("true"),

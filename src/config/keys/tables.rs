@@ -1,7 +1,7 @@
 //! Everything but the sources of streams.
 
 use super::Kind::{Bool, List, Map, NoneOrMany, Number, Only, Pair, Rate, Section, SectionOrOff, Text};
-use super::sources::{HTTP_SOURCE, PUBLISH_SOURCE, REDIS_SOURCE};
+use super::sources::{HTTP_SOURCE, PUBLISH_SOURCE, REDIS_SOURCE, SSE_SOURCE};
 use super::*;
 
 pub(in crate::config) static ROOT: Table = table(&[
@@ -87,7 +87,7 @@ pub(in crate::config) static STREAM: Table = table(&[
     key("http", Section(&HTTP_SOURCE), "Source: a REST resource, polled."),
     key("redis", Section(&REDIS_SOURCE), "Source: a Redis key, polled, or a pub/sub channel."),
     key("publish", Section(&PUBLISH_SOURCE), "Source: what is POSTed to a path."),
-    later("sse"),
+    key("sse", Section(&SSE_SOURCE), "Source: an event stream of an upstream, one connection for all clients."),
     key("every", duration(50, DAY), "From poll start to poll start.").or("2s"),
     key("adaptive", Section(&ADAPTIVE), "A shorter interval while values change, a longer one while they do not.").or("off"),
     key("start", choice(&["on-demand", "always"]), "on-demand polls only while somebody watches.").or("on-demand"),
@@ -112,7 +112,7 @@ pub(in crate::config) static STREAM: Table = table(&[
     key("limits", Section(&STREAM_LIMITS), "For this stream; what it does not say is as in the global limits."),
     key("headers", Map(&Text), "More response headers.").or("{}"),
 ])
-.with_one_of(&["http", "redis", "publish"]);
+.with_one_of(&["http", "redis", "sse", "publish"]);
 
 pub(in crate::config) static ADAPTIVE: Table = table(&[
     key("min", duration(50, DAY), "While values change.").needed("min: 500ms"),

@@ -428,6 +428,51 @@ async fn the_real_source_of_a_stream_is_read_twice() {
     assert!(!format!("{steps:?}").contains("canary"), "EDGE O3");
 }
 
+/// An event stream has no readings: what comes is awaited.
+#[tokio::test]
+async fn an_event_stream_is_listened_to() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("bound");
+    let config = parse(&format!(
+        "listeners: [{{address: \"127.0.0.1:0\"}}]\nupstreams: {{u: {{url: \"http://{address}/base\"}}}}\n\
+         streams: [{{path: /s, sse: {{upstream: u, query: {{key: canary}}}}, select: $.p}}]\n"
+    ));
+    let upstream = tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.expect("a connection");
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(socket.read_u8().await.expect("a whole head"));
+        }
+        let events = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n\
+                      event: up\ndata: {\"p\": 1.50}\n\ndata: none\n\ndata: {\"p\": 2}\n\n";
+        socket.write_all(events.as_bytes()).await.expect("written");
+        // Until the other side has seen enough.
+        let _ = socket.read_u8().await;
+    });
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut steps = Vec::new();
+    let outcome = probe(&config, "/s", &mut |step| steps.push(step)).await;
+    assert_eq!(outcome, Outcome::Answered, "{steps:?}");
+    upstream.await.expect("left");
+    assert!(!format!("{steps:?}").contains("canary"), "EDGE O3");
+    let Step::Stream { source, .. } = &steps[0] else {
+        panic!("{steps:?}");
+    };
+    assert!(source.starts_with("event stream http://") && source.contains("/base/s (upstream u)"));
+    let told: Vec<String> = steps
+        .iter()
+        .filter_map(|step| match step {
+            Step::Message { name, data, .. } => {
+                let name = name.as_ref().map_or("-", EventName::as_str);
+                Some(format!("{name} {}", data.encoded()))
+            }
+            Step::Dropped { .. } => Some("dropped".into()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told, ["up 1.50", "dropped", "- 2"]);
+}
+
 #[tokio::test]
 async fn what_nobody_reads_is_told() {
     let config = parse(&CONFIG.replace("UPSTREAM", "127.0.0.1:1"));

@@ -1,7 +1,7 @@
 //! Whether a response's `Content-Type` is that of a value at all (EDGE U13).
 
-use http::HeaderMap;
 use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue};
 
 use super::failure::excerpt;
 use crate::config::HttpFormat;
@@ -38,6 +38,20 @@ pub(super) fn check(headers: &HeaderMap, format: HttpFormat) -> Result<Charset, 
         HttpFormat::Json => Charset::Utf8,
         HttpFormat::Text => charset(&line),
     })
+}
+
+/// Refuses what is no event stream. Its charset is not looked at: it has none but UTF-8 (WHATWG HTML, "Parsing an event stream").
+pub(super) fn check_events(headers: &HeaderMap) -> Result<(), SourceError> {
+    let line = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let line = String::from_utf8_lossy(line.unwrap_or_default()).to_ascii_lowercase();
+    let essence = line.split(';').next().unwrap_or_default().trim();
+    match essence {
+        "text/event-stream" => Ok(()),
+        other => {
+            let detail = format!("content type {} is not text/event-stream", excerpt(other));
+            Err(SourceError::new(Cause::Malformed, detail))
+        }
+    }
 }
 
 /// Whether a foreign charset leaves no doubt about what `bytes` say.
@@ -94,8 +108,6 @@ fn name(format: HttpFormat) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     fn checked(value: &str, format: HttpFormat) -> Option<Charset> {

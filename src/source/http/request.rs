@@ -1,18 +1,19 @@
 //! What is asked: the request of one channel, with its parameters in place (EDGE U1).
 
 use bytes::Bytes;
-use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, Method};
+use http::header::{ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use url::{Position, Url};
 
 use super::failure::excerpt;
-use crate::config::{HttpFormat, HttpSource, Upstream};
-use crate::params::{Escape, Forwarded, Params};
+use crate::config::{HttpFormat, HttpSource, SseSource, Upstream};
+use crate::params::{Escape, Forwarded, ParamText, Params};
 use crate::source::{Cause, SourceError};
 
 const ACCEPT_JSON: HeaderValue =
     HeaderValue::from_static("application/json, text/plain;q=0.5, */*;q=0.1");
+const ACCEPT_EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
 const ACCEPT_TEXT: HeaderValue = HeaderValue::from_static("text/plain, text/*;q=0.9, */*;q=0.1");
 
 /// All but RFC 3986 unreserved characters.
@@ -42,7 +43,15 @@ impl Order {
         params: &Params,
         forwarded: Option<&Forwarded>,
     ) -> Result<Self, SourceError> {
-        let mut headers = headers(spec, params)?;
+        let accept = match spec.format {
+            HttpFormat::Json => ACCEPT_JSON,
+            HttpFormat::Text => ACCEPT_TEXT,
+        };
+        let mut ours = HeaderMap::from_iter([(ACCEPT, accept)]);
+        if spec.body.is_some() {
+            ours.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        let mut headers = headers(ours, &spec.upstream, &spec.headers, params)?;
         if let Some(forwarded) = forwarded {
             forwarded.apply(&spec.forward_headers, &mut headers);
         }
@@ -56,9 +65,24 @@ impl Order {
             .map(|body| Bytes::from(body.render(params, escape)));
         Ok(Self {
             method: spec.method.clone(),
-            url: url(spec, params)?,
+            url: url(&spec.upstream, &spec.path, &spec.query, params)?,
             headers,
             body,
+        })
+    }
+
+    /// The request for the event stream of `spec`. Errors as [`Order::render`].
+    pub(super) fn for_events(spec: &SseSource, params: &Params) -> Result<Self, SourceError> {
+        // As a browser's: what some cache has kept of a stream is of no use.
+        let ours = HeaderMap::from_iter([
+            (ACCEPT, ACCEPT_EVENTS),
+            (CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+        ]);
+        Ok(Self {
+            method: Method::GET,
+            url: url(&spec.upstream, &spec.path, &spec.query, params)?,
+            headers: headers(ours, &spec.upstream, &spec.headers, params)?,
+            body: None,
         })
     }
 
@@ -77,9 +101,13 @@ impl Order {
 }
 
 /// Base, path and query. The origin is that of the upstream by construction: everything else comes after it.
-fn url(spec: &HttpSource, params: &Params) -> Result<Url, SourceError> {
-    let Upstream { url: base, .. } = &*spec.upstream;
-    let path = spec.path.render(params, Escape::Percent);
+fn url(
+    Upstream { url: base, .. }: &Upstream,
+    path: &ParamText,
+    query: &[(String, ParamText)],
+    params: &Params,
+) -> Result<Url, SourceError> {
+    let path = path.render(params, Escape::Percent);
     let route = path.split(['?', '#']).next().unwrap_or_default();
     if route.split(['/', '\\']).any(is_dot_segment) {
         // The URL parser would resolve it, and ask for another resource than the file names.
@@ -92,8 +120,8 @@ fn url(spec: &HttpSource, params: &Params) -> Result<Url, SourceError> {
     );
     let mut url =
         Url::parse(&text).map_err(|error| unaskable(&format!("the path {path}: {error}")))?;
-    if !spec.query.is_empty() {
-        let pairs = spec.query.iter().map(|(name, value)| {
+    if !query.is_empty() {
+        let pairs = query.iter().map(|(name, value)| {
             // Literal and parameter alike: what stands in the file is the value, not its encoding.
             let value = value.render(params, Escape::Verbatim);
             format!("{}={}", encode(name), encode(&value))
@@ -111,23 +139,18 @@ fn url(spec: &HttpSource, params: &Params) -> Result<Url, SourceError> {
 }
 
 /// Ours, replaced by the upstream's, replaced by the stream's.
-fn headers(spec: &HttpSource, params: &Params) -> Result<HeaderMap, SourceError> {
-    let mut headers = HeaderMap::new();
-    headers.insert(
-        ACCEPT,
-        match spec.format {
-            HttpFormat::Json => ACCEPT_JSON,
-            HttpFormat::Text => ACCEPT_TEXT,
-        },
-    );
+fn headers(
+    ours: HeaderMap,
+    upstream: &Upstream,
+    streams: &[(HeaderName, ParamText)],
+    params: &Params,
+) -> Result<HeaderMap, SourceError> {
+    let mut headers = ours;
     // One poll serves everybody, so decoding is worth less than its risks (EDGE U8).
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    if spec.body.is_some() {
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    }
     // Extending replaces what has the same name, and keeps several lines of one name.
-    headers.extend(spec.upstream.headers.clone());
-    for (name, value) in &spec.headers {
+    headers.extend(upstream.headers.clone());
+    for (name, value) in streams {
         let value = value.render(params, Escape::Verbatim);
         let mut value = HeaderValue::from_str(&value).map_err(|_| {
             unaskable(&format!(
@@ -284,7 +307,7 @@ mod tests {
             .headers
             .append("x-two", HeaderValue::from_static("2"));
         spec.upstream = Arc::new(upstream);
-        spec.headers = vec![(http::HeaderName::from_static("x-key"), text("special "))];
+        spec.headers = vec![(HeaderName::from_static("x-key"), text("special "))];
         let order = ordered(&spec, "v");
         assert_eq!(line(&order, "accept"), "application/vnd.a+json");
         assert_eq!(

@@ -1,5 +1,6 @@
 //! The source against real sockets: an upstream that keeps to a script (`upstream`), and one that speaks TLS (`secure`).
 
+mod events;
 mod faults;
 mod pace;
 mod redirects;

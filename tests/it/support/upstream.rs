@@ -8,6 +8,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 
 /// What came in.
@@ -42,6 +43,11 @@ pub enum Reply {
     Raw(Vec<u8>),
     /// Nothing, and the connection stays open.
     Hang,
+    /// A head, then what is sent there, to each connection; nothing at all (`vec![]`) ends them.
+    Live {
+        head: Vec<u8>,
+        more: broadcast::Sender<Vec<u8>>,
+    },
     /// These bytes again and again, for as long as they are taken.
     Endless { head: Vec<u8>, again: Vec<u8> },
 }
@@ -224,6 +230,23 @@ async fn write_reply(stream: &mut TcpStream, reply: Reply) -> bool {
             false
         }
         Reply::Hang => std::future::pending().await,
+        Reply::Live { head, more } => {
+            // Before the head, so that who has that misses nothing.
+            let mut more = more.subscribe();
+            let mut alive = stream.write_all(&head).await.is_ok();
+            let mut byte = [0];
+            while alive {
+                alive = tokio::select! {
+                    bytes = more.recv() => match bytes {
+                        Ok(bytes) => !bytes.is_empty() && stream.write_all(&bytes).await.is_ok(),
+                        Err(_) => false,
+                    },
+                    // The other side has left, or asks where it has nothing to ask.
+                    _ = stream.read(&mut byte) => false,
+                };
+            }
+            false
+        }
         Reply::Endless { head, again } => {
             if stream.write_all(&head).await.is_ok() {
                 while stream.write_all(&again).await.is_ok() {}
