@@ -269,6 +269,17 @@ impl Channel {
         }
     }
 
+    /// The source knows that nothing had changed by `at`.
+    pub fn confirm_as_of(&self, at: Instant) {
+        let news = self.write(|state| {
+            let is_later = state.confirmed.is_none_or(|confirmed| confirmed.at < at);
+            is_later && state.reconfirm(at, &self.spec)
+        });
+        if news == Some(true) {
+            self.tell();
+        }
+    }
+
     /// The source said that the resource does not exist. Returns whether that was new.
     pub fn vanish(&self) -> bool {
         let new = self.write(|state| state.vanish(Instant::now(), &self.spec));

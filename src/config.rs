@@ -335,8 +335,24 @@ pub struct RedisKeySource {
     pub shape: RedisShape,
     /// Begins with a literal (EDGE R3). Parameters stand verbatim and hold no separator or glob character (EDGE R2).
     pub key: ParamText,
+    /// How a change is noticed.
+    pub watch: RedisWatch,
     /// How strings are read.
     pub format: RedisFormat,
+}
+
+/// How a change of a Redis key is noticed. Whatever this says, it is polled as well: every so often while a change would be
+/// announced, and at its interval while none would.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RedisWatch {
+    /// In the first of the ways below that the server allows.
+    Auto,
+    /// The server tracks what was read and announces its change (CLIENT TRACKING; Redis 6 or newer).
+    Tracking,
+    /// The server publishes each change of a key (`notify-keyspace-events`).
+    Keyspace,
+    /// By polls alone.
+    Poll,
 }
 
 /// The type of a Redis key.

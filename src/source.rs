@@ -8,7 +8,7 @@ pub mod redis_server;
 
 use std::fmt;
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::value::Value;
 
@@ -31,6 +31,15 @@ pub trait Source: Send + 'static {
     fn hint(&mut self) -> impl Future<Output = ()> + Send {
         std::future::pending()
     }
+
+    /// For a source that would know of a change: what the last reading gave is known to have held then. `None`: nobody knows, so
+    /// only another reading can tell.
+    fn holds(&self) -> Option<Instant> {
+        None
+    }
+
+    /// Nobody wants readings for now.
+    fn rest(&mut self) {}
 }
 
 /// What one reading gave.

@@ -109,7 +109,7 @@ impl State {
             self.log.unchain();
         }
         self.confirmed = Some(Confirmed {
-            wall: SystemTime::now(),
+            wall: SystemTime::now() - now.elapsed(),
             at: now,
         });
         self.refused = false;

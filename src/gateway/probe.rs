@@ -188,7 +188,12 @@ async fn with_source(
             client.read_twice(reader, stream.every, tell).await
         }
         config::Source::RedisKey(source) => {
-            let reader = RedisKeySource::new(redis_client(&source.server)?, source.clone(), params);
+            // Two readings need no more than two commands.
+            let source = config::RedisKeySource {
+                watch: config::RedisWatch::Poll,
+                ..source.clone()
+            };
+            let reader = RedisKeySource::new(redis_client(&source.server)?, source, params);
             client.read_twice(reader, stream.every, tell).await
         }
         config::Source::RedisPubSub(source) => {

@@ -27,6 +27,9 @@ struct Stage {
     reads: AtomicUsize,
     forgotten: AtomicUsize,
     busy: AtomicBool,
+    /// Whether what was read is known to hold, and how often that was asked.
+    holds: AtomicBool,
+    asked: AtomicUsize,
 }
 
 struct Actor(Arc<Stage>);
@@ -71,6 +74,14 @@ impl Source for Actor {
 
     fn forget(&mut self) {
         self.0.forgotten.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn holds(&self) -> Option<Instant> {
+        let holds = self.0.holds.load(Ordering::SeqCst);
+        holds.then(|| {
+            self.0.asked.fetch_add(1, Ordering::SeqCst);
+            Instant::now()
+        })
     }
 }
 
@@ -216,4 +227,42 @@ async fn who_comes_after_a_rest_gets_a_new_reading() {
             other => panic!("{other:?}"),
         }
     }
+}
+
+/// While the source knows that its value holds, nine polls of ten are left out, and the value is confirmed all the same; a poll that
+/// failed is made again.
+#[tokio::test(flavor = "multi_thread")]
+async fn polls_are_left_out_while_the_source_knows() {
+    let play = Play::begin(&[Act::Fail, Act::Value(1)], Duration::from_secs(60));
+    play.stage.holds.store(true, Ordering::SeqCst);
+    let reader = play.hub.subscribe(&play.key).expect("room");
+    let asked = || play.stage.asked.load(Ordering::SeqCst);
+    while asked() < 4 * LEFT_OUT as usize {
+        tokio::task::yield_now().await;
+    }
+    let reads = play.stage.reads.load(Ordering::SeqCst) - 2;
+    assert!((3..=4).contains(&reads), "{reads} in {}", asked());
+    let live = matches!(
+        reader.channel().snapshot(),
+        Snapshot::Value { stale: false, .. }
+    );
+    assert!(live);
+    let polls = &reader.channel().metrics().polls;
+    let counted = polls.get(PollResult::Unchanged) as usize;
+    assert!(
+        counted <= reads + 1,
+        "{counted}: what is left out is no poll"
+    );
+    let confirmed = reader.channel().confirmed_at();
+    while reader.channel().confirmed_at() == confirmed {
+        tokio::task::yield_now().await;
+    }
+
+    play.stage.holds.store(false, Ordering::SeqCst);
+    let reads = play.stage.reads.load(Ordering::SeqCst);
+    let asked = asked();
+    while play.stage.reads.load(Ordering::SeqCst) < reads + 20 {
+        tokio::task::yield_now().await;
+    }
+    assert!(play.stage.asked.load(Ordering::SeqCst) <= asked + 1);
 }

@@ -1,25 +1,33 @@
 //! Reads a Redis key.
 
 mod reply;
+mod watch;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use redis::Cmd;
 
 use super::redis_server::{Commands, RedisClient};
 use super::{Answer, Reading, Source, SourceError};
 use crate::config;
-use crate::config::{RedisFormat, RedisShape};
+use crate::config::{RedisFormat, RedisShape, RedisWatch};
 use crate::params::{Escape, Params};
 use crate::value::{Malformed, Value};
+use watch::KeyWatch;
 
-/// One key of a Redis server: one read command a reading (EDGE R1), no write, no script (EDGE R4).
+/// One key of a Redis server: one read command a reading (EDGE R1), no write, no script (EDGE R4). In between the key is watched,
+/// if the file wants that and the server allows it.
 #[derive(Debug)]
 pub struct RedisKeySource {
     client: RedisClient,
+    key: String,
     command: Cmd,
     shape: RedisShape,
     format: RedisFormat,
+    wish: RedisWatch,
+    /// While readings are wanted.
+    watch: Option<KeyWatch>,
     /// Kept from the first reading on, so that the connection is kept as well.
     commands: Option<Arc<Commands>>,
     /// The connection of the last reading, whether it succeeded or not.
@@ -35,11 +43,15 @@ impl RedisKeySource {
         reason = "a source owns its part of the configuration"
     )]
     pub fn new(client: RedisClient, spec: config::RedisKeySource, params: &Params) -> Self {
+        let key = spec.key.render(params, Escape::Verbatim);
         Self {
             client,
-            command: command(spec.shape, &spec.key.render(params, Escape::Verbatim)),
+            command: command(spec.shape, &key),
+            key,
             shape: spec.shape,
             format: spec.format,
+            wish: spec.watch,
+            watch: None,
             commands: None,
             generation: None,
             fingerprint: None,
@@ -52,33 +64,78 @@ impl RedisKeySource {
     }
 }
 
-impl Source for RedisKeySource {
-    async fn read(&mut self) -> Result<Answer, SourceError> {
+impl RedisKeySource {
+    fn watch(&mut self) -> Option<&mut KeyWatch> {
+        if self.watch.is_none() {
+            self.watch = KeyWatch::begin(&self.client, self.wish, self.shape, &self.key);
+        }
+        self.watch.as_mut()
+    }
+
+    async fn take_reading(&mut self) -> Result<Reading, SourceError> {
         let commands = self.connection();
         let line = commands.line().await?;
         let answer = line.run(&self.command).await;
         self.generation = Some(line.generation);
         let Some(content) = reply::content(self.shape, answer?)? else {
             self.fingerprint = None;
-            return Ok(answered(Reading::Absent));
+            return Ok(Reading::Absent);
         };
         let fingerprint = content.fingerprint();
         if self.fingerprint == Some(fingerprint) {
-            return Ok(answered(Reading::Unchanged));
+            return Ok(Reading::Unchanged);
         }
         let value = content.value(self.format)?;
         self.fingerprint = Some(fingerprint);
-        Ok(answered(Reading::Value(value)))
+        Ok(Reading::Value(value))
+    }
+}
+
+impl Source for RedisKeySource {
+    async fn read(&mut self) -> Result<Answer, SourceError> {
+        // The connection for commands is made meanwhile.
+        self.connection();
+        if let Some(watch) = self.watch() {
+            watch.reading().await;
+        }
+        let reading = self.take_reading().await;
+        if let Some(watch) = &mut self.watch {
+            watch.found(matches!(reading, Ok(Reading::Value(_))));
+        }
+        Ok(Answer {
+            reading: reading?,
+            not_before: None,
+            status: None,
+        })
     }
 
     fn forget(&mut self) {
         self.fingerprint = None;
     }
 
-    /// Completes when the server is back on a connection that no reading was taken on (EDGE R6).
+    /// Completes when the server is back on a connection that no reading was taken on (EDGE R6), and when the key that is
+    /// watched may have changed.
     async fn hint(&mut self) {
         let commands = self.connection();
-        commands.line_other_than(self.generation).await;
+        let generation = self.generation;
+        let changed = async {
+            match self.watch() {
+                Some(watch) => watch.changed().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = commands.line_other_than(generation) => {}
+            () = changed => {}
+        }
+    }
+
+    fn holds(&self) -> Option<Instant> {
+        self.watch.as_ref()?.holds()
+    }
+
+    fn rest(&mut self) {
+        self.watch = None;
     }
 }
 
@@ -108,14 +165,6 @@ fn command(shape: RedisShape, key: &str) -> Cmd {
         RedisShape::String | RedisShape::Hash | RedisShape::Set => &mut command,
     };
     command
-}
-
-fn answered(reading: Reading) -> Answer {
-    Answer {
-        reading,
-        not_before: None,
-        status: None,
-    }
 }
 
 #[cfg(test)]

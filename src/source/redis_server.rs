@@ -8,11 +8,14 @@ mod commands;
 mod dial;
 mod fault;
 mod framer;
+mod link;
 mod mailbox;
 mod pushes;
 mod registry;
 mod supervise;
+mod tracking;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Arc, Weak};
 
@@ -23,9 +26,11 @@ pub use dial::Unusable;
 
 pub(in crate::source) use commands::Commands;
 pub(in crate::source) use framer::MAX_BYTES;
+pub(in crate::source) use link::{Link, Notifications};
 pub(in crate::source) use mailbox::Delivery;
-pub(in crate::source) use pushes::{Pushes, Subscription};
+pub(in crate::source) use pushes::{Pushes, Standing, Subscription, TrackedKey};
 pub(in crate::source) use registry::Topic;
+pub(in crate::source) use tracking::Mark;
 
 use crate::config;
 use dial::{Dialer, Patience};
@@ -39,6 +44,8 @@ struct Shared {
     // Weak: who uses a connection keeps it; the client itself does not.
     commands: Mutex<Weak<Commands>>,
     pushes: Mutex<Weak<Pushes>>,
+    /// What was told about the server in the log, which is told once.
+    told: Mutex<HashSet<&'static str>>,
 }
 
 impl RedisClient {
@@ -57,6 +64,7 @@ impl RedisClient {
             dialer: Arc::new(Dialer::new(url, roots, patience)?),
             commands: Mutex::default(),
             pushes: Mutex::default(),
+            told: Mutex::default(),
         })))
     }
 
@@ -68,6 +76,16 @@ impl RedisClient {
     /// The connection for pushes. Must be called within a tokio runtime.
     pub(in crate::source) fn pushes(&self) -> Arc<Pushes> {
         share(&self.0.pushes, || Pushes::start(self.0.dialer.clone()))
+    }
+
+    /// The number of the database that is read.
+    pub(in crate::source) fn database(&self) -> i64 {
+        self.0.dialer.database()
+    }
+
+    /// Whether `what` is told about this server for the first time.
+    pub(in crate::source) fn tells_first(&self, what: &'static str) -> bool {
+        self.0.told.lock().insert(what)
     }
 }
 

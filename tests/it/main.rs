@@ -37,4 +37,5 @@ mod upgrade;
 mod upstream_lies;
 mod upstream_tls;
 mod vanish;
+mod watch;
 mod websocket;

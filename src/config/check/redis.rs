@@ -6,7 +6,7 @@ use super::super::field::Secret;
 use super::super::read::{Item, Section};
 use super::super::{
     Envelope, PubSubName, RedisFormat, RedisKeySource, RedisPubSubSource, RedisServer, RedisShape,
-    Source,
+    RedisWatch, Source,
 };
 use super::text::Names;
 use super::{Named, keys};
@@ -54,7 +54,13 @@ pub(super) fn source(
         ("text", RedisFormat::Text),
     ];
     let format = section.choice("format", &formats);
-    let watch = section.choice("watch", &[("auto", ()), ("poll", ())]);
+    let watches = [
+        ("auto", RedisWatch::Auto),
+        ("tracking", RedisWatch::Tracking),
+        ("keyspace", RedisWatch::Keyspace),
+        ("poll", RedisWatch::Poll),
+    ];
+    let watch = section.choice("watch", &watches);
     let envelopes = [("none", Envelope::None), ("flask-sse", Envelope::FlaskSse)];
     let envelope = section.choice("envelope", &envelopes);
     let mut keys: Vec<(RedisShape, Item<'_>)> = Vec::new();
@@ -72,11 +78,11 @@ pub(super) fn source(
                     .get("format")
                     .problem("a RedisJSON document is no text (write auto or json)");
             }
-            watch?;
             Some(Source::RedisKey(RedisKeySource {
                 server: server?,
                 shape: *shape,
                 key: key?,
+                watch: watch?,
                 format: format?,
             }))
         }

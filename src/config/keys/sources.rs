@@ -26,7 +26,7 @@ pub(in crate::config) static REDIS_SOURCE: Table = table(&[
     key("json", Text, "A RedisJSON document."),
     key("channel", Text, "A pub/sub channel; with `*`, `?` or `[` a pattern, and then without {name}."),
     later("stream"),
-    key("watch", Kind::Choice { now: &["auto", "poll"], later: &["tracking", "keyspace"] }, "How a change of a key is noticed; both poll for now.").or("auto"),
+    key("watch", choice(&["auto", "tracking", "keyspace", "poll"]), "How a change of a key is noticed: the server announces it (client tracking, keyspace notifications), or every is all there is. auto: the first that the server allows.").or("auto"),
     key("format", choice(&["auto", "json", "text"]), "auto: JSON when it parses as JSON, else text.").or("auto"),
     key("envelope", choice(&["none", "flask-sse"]), "What wraps the messages of a channel.").or("none"),
 ])

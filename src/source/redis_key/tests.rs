@@ -24,6 +24,15 @@ const SHAPES: [RedisShape; 5] = [
 ];
 
 fn source(client: &RedisClient, shape: RedisShape, key: &str) -> RedisKeySource {
+    source_watching(client, shape, key, RedisWatch::Poll)
+}
+
+pub(super) fn source_watching(
+    client: &RedisClient,
+    shape: RedisShape,
+    key: &str,
+    watch: RedisWatch,
+) -> RedisKeySource {
     let spec = config::RedisKeySource {
         server: Arc::new(RedisServer {
             name: "main".into(),
@@ -31,13 +40,14 @@ fn source(client: &RedisClient, shape: RedisShape, key: &str) -> RedisKeySource 
         }),
         shape,
         key: ParamText(vec![Part::Literal("app:".into()), Part::Param(0)]),
+        watch,
         format: RedisFormat::Auto,
     };
     RedisKeySource::new(client.clone(), spec, &Params(vec![key.into()]))
 }
 
 /// What one reading gave, or the cause.
-async fn reading(source: &mut RedisKeySource) -> Result<String, Cause> {
+pub(super) async fn reading(source: &mut RedisKeySource) -> Result<String, Cause> {
     match soon(source.read()).await {
         Ok(Answer {
             reading: Reading::Value(value),
@@ -52,7 +62,7 @@ async fn error(source: &mut RedisKeySource) -> SourceError {
     soon(source.read()).await.expect_err("no value")
 }
 
-fn fill(redis: &TestRedis) {
+pub(super) fn fill(redis: &TestRedis) {
     redis.cli(&["SET", "app:string", "{\"a\": 1}"]);
     redis.cli(&["HSET", "app:hash", "b", "2", "a", "1"]);
     redis.cli(&["RPUSH", "app:list", "z", "a"]);

@@ -107,6 +107,11 @@ impl Dialer {
         })
     }
 
+    /// The number of the database that the URL names.
+    pub(super) fn database(&self) -> i64 {
+        self.login.db()
+    }
+
     /// Connects for commands, in RESP2: there every string, also a score, comes as the text that it is.
     pub(super) async fn dial(&self) -> Result<Dialed, SourceError> {
         self.open(ProtocolVersion::RESP2, None).await

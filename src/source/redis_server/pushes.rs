@@ -1,23 +1,27 @@
-//! The connection for pushes of one server: it subscribes what is listened to, and sorts what comes.
+//! The connection for pushes of one server: it subscribes what is listened to, asks for the keys that are watched, and sorts
+//! what comes.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
 use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
 use redis::{PushInfo, PushKind, Value};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::dial::{Dialed, Dialer};
 use super::fault;
 use super::framer::MAX_BYTES;
+use super::link::Link;
 use super::mailbox::{Delivery, Mailbox};
 use super::registry::{Registry, Step, Topic};
 use super::supervise::{Tenant, supervise};
+use super::tracking::{Arming, Mark, Tracking};
 use crate::source::{Cause, SourceError};
 
 /// Subscriptions under way at once; more wait their turn.
@@ -27,6 +31,24 @@ const CONCURRENT_STEPS: usize = 64;
 pub(in crate::source) struct Pushes {
     board: Arc<Board>,
     _supervisor: AbortOnDropHandle<()>,
+}
+
+/// How the connection stands.
+#[derive(Clone, Debug)]
+pub(in crate::source) enum Standing {
+    /// For the first time: worth waiting for.
+    Connecting,
+    /// The server answers.
+    Up(Arc<Link>),
+    /// There is none.
+    Down,
+}
+
+/// A key whose changes are announced, as long as somebody arms it; given back on `Drop`.
+pub(in crate::source) struct TrackedKey {
+    key: Arc<str>,
+    mark: watch::Receiver<Mark>,
+    pushes: Arc<Pushes>,
 }
 
 /// One feed's place at a topic; given back on `Drop`.
@@ -60,6 +82,54 @@ impl Pushes {
             pushes: self,
         }
     }
+
+    /// Has the next change of `key` announced. The connection must be tracked: [`Link::track`].
+    pub(in crate::source) fn track(self: Arc<Self>, key: &Arc<str>) -> TrackedKey {
+        let mark = self.board.tracking.lock().hold(key);
+        let tracked = TrackedKey {
+            key: key.clone(),
+            mark,
+            pushes: self,
+        };
+        tracked.arm();
+        tracked
+    }
+
+    /// How the connection stands, and every change of that.
+    pub(in crate::source) fn standing(&self) -> watch::Receiver<Standing> {
+        self.board.standing.subscribe()
+    }
+
+    /// When the server was last asked something that it answered: whatever it announced before that is known.
+    pub(in crate::source) fn heard(&self) -> Option<Instant> {
+        *self.board.heard.lock()
+    }
+}
+
+impl TrackedKey {
+    /// Has the next change announced, if it is not yet.
+    pub(in crate::source) fn arm(&self) {
+        self.pushes.board.tracking.lock().arm(&self.key);
+        self.pushes.board.changed.notify_one();
+    }
+
+    /// How it stands.
+    pub(in crate::source) fn mark(&self) -> Mark {
+        *self.mark.borrow()
+    }
+
+    /// Completes when it has changed how it stands since this was called last.
+    pub(in crate::source) async fn changed(&mut self) {
+        if self.mark.changed().await.is_err() {
+            std::future::pending().await
+        }
+    }
+}
+
+impl Drop for TrackedKey {
+    fn drop(&mut self) {
+        self.pushes.board.tracking.lock().release(&self.key);
+    }
 }
 
 impl Subscription {
@@ -83,17 +153,37 @@ impl fmt::Debug for Pushes {
     }
 }
 
+impl fmt::Debug for TrackedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("TrackedKey").field(&self.key).finish()
+    }
+}
+
 impl fmt::Debug for Subscription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Subscription").field(&self.topic).finish()
     }
 }
 
-/// The registry, and a bell for when it changed.
-#[derive(Default)]
+/// The registry and the tracked keys, and a bell for when they changed.
 struct Board {
     registry: Mutex<Registry>,
+    tracking: Mutex<Tracking>,
     changed: Notify,
+    standing: watch::Sender<Standing>,
+    heard: Mutex<Option<Instant>>,
+}
+
+impl Default for Board {
+    fn default() -> Self {
+        Self {
+            registry: Mutex::default(),
+            tracking: Mutex::default(),
+            changed: Notify::new(),
+            standing: watch::Sender::new(Standing::Connecting),
+            heard: Mutex::default(),
+        }
+    }
 }
 
 impl Board {
@@ -128,6 +218,16 @@ impl Board {
             PushKind::PUnsubscribe => {
                 self.change(|registry| registry.unsubscribed(&topic(Topic::Pattern, name)))
             }
+            PushKind::Invalidate => match name {
+                Some(Value::Array(keys)) => {
+                    let mut tracking = self.tracking.lock();
+                    // A key that we watch is UTF-8.
+                    keys.iter()
+                        .filter_map(text)
+                        .for_each(|key| tracking.changed(key));
+                }
+                _ => self.tracking.lock().all_changed(),
+            },
             _ => {}
         }
     }
@@ -141,6 +241,14 @@ fn topic(kind: impl FnOnce(String) -> Topic, name: Option<Value>) -> Topic {
         _ => String::new(),
     };
     kind(name)
+}
+
+fn text(value: &Value) -> Option<&str> {
+    match value {
+        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
+        Value::SimpleString(text) => Some(text),
+        _ => None,
+    }
 }
 
 fn payload(value: Option<Value>) -> Option<Bytes> {
@@ -160,7 +268,14 @@ impl Tenant for Listener {
             .await
     }
 
-    fn up(&mut self, _connection: &MultiplexedConnection) {
+    fn heard(&self) -> impl Fn(Instant) + Send + 'static {
+        let board = self.0.clone();
+        move |at| *board.heard.lock() = Some(at)
+    }
+
+    fn up(&mut self, connection: &MultiplexedConnection) {
+        let link = Arc::new(Link::new(connection.clone()));
+        self.0.standing.send_replace(Standing::Up(link));
         self.0.change(Registry::connected);
     }
 
@@ -172,6 +287,7 @@ impl Tenant for Listener {
                     take(&self.0, connection.clone(), step)
                 })
                 .await;
+            arm_pending(&self.0).await;
             let (is_clogged, retry) = {
                 let registry = self.0.registry.lock();
                 (registry.is_clogged(), registry.next_retry())
@@ -196,7 +312,41 @@ impl Tenant for Listener {
     }
 
     fn down(&mut self, error: SourceError) {
+        self.0.standing.send_if_modified(|standing| {
+            let known = std::mem::replace(standing, Standing::Down);
+            !matches!(known, Standing::Down)
+        });
+        *self.0.heard.lock() = None;
+        self.0.tracking.lock().lost();
         self.0.registry.lock().lost(error);
+    }
+}
+
+/// Asks for the keys that are to be armed, if their changes are going to be announced.
+async fn arm_pending(board: &Board) {
+    let link = match &*board.standing.borrow() {
+        Standing::Up(link) if link.is_tracked() => link.clone(),
+        _ => return,
+    };
+    let questions = board.tracking.lock().questions();
+    // The connection takes so many at a time as it likes.
+    let answers = questions
+        .into_iter()
+        .map(|arming| arm(board, &link, arming));
+    join_all(answers).await;
+}
+
+async fn arm(board: &Board, link: &Link, arming: Arming) {
+    let mut command = redis::cmd("EXISTS");
+    command.arg(&*arming.key);
+    let answer = link.ask(&command).await;
+    let mut tracking = board.tracking.lock();
+    match answer {
+        Ok(Ok(_)) => tracking.answered(&arming),
+        Ok(Err(_)) | Err(_) => tracking.refused(&arming),
+    }
+    if tracking.has_questions() {
+        board.changed.notify_one();
     }
 }
 

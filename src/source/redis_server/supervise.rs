@@ -19,6 +19,11 @@ pub(super) trait Tenant: Send {
     /// Makes a connection of the right kind.
     fn dial(&self, dialer: &Dialer) -> impl Future<Output = Result<Dialed, SourceError>> + Send;
 
+    /// What is told when the server has answered: when it was asked.
+    fn heard(&self) -> impl Fn(std::time::Instant) + Send + 'static {
+        |_| ()
+    }
+
     /// The server answers on a new connection.
     fn up(&mut self, connection: &MultiplexedConnection);
 
@@ -53,16 +58,18 @@ async fn live(dialer: &Dialer, tenant: &mut impl Tenant) -> SourceError {
         Ok(dialed) => dialed,
         Err(error) => return error,
     };
+    let heard = tenant.heard();
     let mut life = pin!(async {
         let mut probe = Probe::Ping;
         // A frozen server still takes connections: only an answer shows that there is one.
-        if let Err(error) = probe.ask(&connection).await {
-            return error;
+        match probe.ask(&connection).await {
+            Ok(at) => heard(at),
+            Err(error) => return error,
         }
         tenant.up(&connection);
         tokio::select! {
             error = tenant.work(connection.clone()) => error,
-            error = heartbeat(&connection, probe, dialer.patience.heartbeat) => error,
+            error = heartbeat(&connection, probe, dialer.patience.heartbeat, heard) => error,
         }
     });
     tokio::select! {
@@ -76,11 +83,13 @@ async fn heartbeat(
     connection: &MultiplexedConnection,
     mut probe: Probe,
     every: Duration,
+    heard: impl Fn(std::time::Instant),
 ) -> SourceError {
     loop {
         sleep(every).await;
-        if let Err(error) = probe.ask(connection).await {
-            return error;
+        match probe.ask(connection).await {
+            Ok(at) => heard(at),
+            Err(error) => return error,
         }
     }
 }
@@ -93,24 +102,28 @@ enum Probe {
 }
 
 impl Probe {
-    /// Any answer shows life, but for one: that the server is still loading.
-    async fn ask(&mut self, connection: &MultiplexedConnection) -> Result<(), SourceError> {
+    /// Any answer shows life, but for one: that the server is still loading. Gives when it was asked.
+    async fn ask(
+        &mut self,
+        connection: &MultiplexedConnection,
+    ) -> Result<std::time::Instant, SourceError> {
+        let asked = std::time::Instant::now();
         let command = match self {
             Self::Ping => redis::cmd("PING"),
             Self::Hello => redis::cmd("HELLO"),
         };
         let answer = connection.clone().send_packed_command(&command).await;
         match answer.and_then(redis::Value::extract_error) {
-            Ok(_) => Ok(()),
+            Ok(_) => Ok(asked),
             Err(error) if fault::is_forbidden(&error) => {
                 *self = Self::Hello;
-                Ok(())
+                Ok(asked)
             }
             // A server that wants a login which we do not have answers all else in the same way.
             Err(error) if fault::is_loading(&error) || error.code() == Some("NOAUTH") => {
                 Err(fault::of_command(&error))
             }
-            Err(error) if fault::is_answer(&error) => Ok(()),
+            Err(error) if fault::is_answer(&error) => Ok(asked),
             Err(error) => Err(fault::of_command(&error)),
         }
     }
