@@ -77,7 +77,9 @@ impl Source for Actor {
     }
 
     fn holds(&self) -> Option<Instant> {
-        let holds = self.0.holds.load(Ordering::SeqCst);
+        // Before the first reading there is nothing to hold.
+        let was_read = self.0.reads.load(Ordering::SeqCst) > 0;
+        let holds = was_read && self.0.holds.load(Ordering::SeqCst);
         holds.then(|| {
             self.0.asked.fetch_add(1, Ordering::SeqCst);
             Instant::now()

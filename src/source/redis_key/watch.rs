@@ -147,7 +147,7 @@ impl KeyWatch {
         let settled = async {
             let is_known = |standing: &Standing| !matches!(standing, Standing::Connecting);
             if self.standing.clone().wait_for(is_known).await.is_ok() {
-                while !self.is_settled() {
+                while self.standing.has_changed().unwrap_or(false) || !self.is_settled() {
                     self.step().await;
                 }
             }
@@ -169,13 +169,10 @@ impl KeyWatch {
     async fn step(&mut self) -> bool {
         if self.standing.has_changed().unwrap_or(false) {
             self.standing.mark_unchanged();
-            let announced = match &self.way {
-                Way::Tracking(tracked) => tracked.was_armed,
-                Way::Keyspace(notified) => notified.is_up == Some(true),
-                Way::Unknown | Way::None(_) => false,
-            };
+            // Whoever would have told is gone, and maybe the server with it.
+            let lost = matches!(self.way, Way::Tracking(_) | Way::Keyspace(_));
             self.way = Way::Unknown;
-            return announced;
+            return lost;
         }
         let next = async {
             match &mut self.way {

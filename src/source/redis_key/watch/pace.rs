@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep_until;
 
 /// Between two readings of a key that changes all the time.
-const SHORTEST: Duration = Duration::from_millis(5);
+const SHORTEST: Duration = Duration::from_millis(2);
 /// Between two readings of a key that is announced all the time and does not change.
 const LONGEST: Duration = Duration::from_millis(500);
 
