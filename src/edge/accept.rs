@@ -48,6 +48,10 @@ pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     )?;
     // A restart must not wait for the old life's connections to leave the kernel.
     socket.set_reuse_address(true)?;
+    if address.ip().is_ipv6() {
+        // `[::]` is every address, of IPv4 too, whatever the system is set to.
+        socket.set_only_v6(false)?;
+    }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;

@@ -1,6 +1,6 @@
 //! `listeners`
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::super::field::HostPattern;
 use super::super::read::Item;
@@ -62,12 +62,11 @@ fn listener(
     })
 }
 
-/// Whether no two sockets can listen at these. Port 0 is another one each time. Whether IPv6's unspecified address includes
-/// those of IPv4 is the system's to say, so that is not judged.
+/// Whether no two sockets can listen at these. Port 0 is another one each time. IPv6's unspecified address holds those of IPv4.
 pub(super) fn clash(a: SocketAddr, b: SocketAddr) -> bool {
     let (one, other) = (a.ip().to_canonical(), b.ip().to_canonical());
-    let covers =
-        one.is_ipv4() == other.is_ipv4() && (one.is_unspecified() || other.is_unspecified());
+    let holds = |all: IpAddr, one: IpAddr| all.is_unspecified() && (all.is_ipv6() || one.is_ipv4());
+    let covers = holds(one, other) || holds(other, one);
     a.port() == b.port() && a.port() != 0 && (one == other || covers)
 }
 
