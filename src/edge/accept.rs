@@ -18,6 +18,7 @@ use pingora::proxy::HttpProxy;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -97,7 +98,8 @@ pub struct House {
 pub struct Door {
     shared: Arc<Shared>,
     socket: std::net::TcpListener,
-    _open: DropGuard,
+    accepting: JoinHandle<Option<()>>,
+    open: DropGuard,
 }
 
 /// What a door and the connections that came by it have in common.
@@ -125,7 +127,7 @@ impl Door {
         let closed = CancellationToken::new();
         let listener = TcpListener::from_std(socket.try_clone()?)?;
         let (failures, door) = (house.failures.clone(), shared.clone());
-        tokio::spawn(closed.clone().run_until_cancelled_owned(async move {
+        let accepting = tokio::spawn(closed.clone().run_until_cancelled_owned(async move {
             failures.watch(address, accept(listener, door, house)).await;
         }));
         tokio::spawn(
@@ -136,7 +138,8 @@ impl Door {
         Ok(Self {
             shared,
             socket,
-            _open: closed.drop_guard(),
+            accepting,
+            open: closed.drop_guard(),
         })
     }
 
@@ -145,8 +148,12 @@ impl Door {
         self.shared.settings.store(Arc::new(settings));
     }
 
-    /// Stops accepting. Connections that came by it go on.
-    pub fn close(self) {}
+    /// Stops accepting. When this completes, every connection that ever comes by it is one of the house's requests.
+    pub async fn close(self) {
+        drop(self.open);
+        // A panic in it has been told.
+        let _ = self.accepting.await;
+    }
 
     /// The listening socket once more, for a successor process.
     pub fn socket(&self) -> io::Result<std::net::TcpListener> {

@@ -129,7 +129,9 @@ impl Gateway {
     /// what the successor reads. When the successor fails this gateway goes on; its streams begin anew.
     pub async fn hand_over(&mut self, mut successor: Successor) -> Result<(), NoSuccessor> {
         let sockets = self.sockets().map_err(NoSuccessor::Start)?;
-        self.doors.clear();
+        for Standing { door, .. } in self.doors.drain(..) {
+            door.close().await;
+        }
         self.admin = None;
         self.stop.send_replace(true);
         self.settle().await;
