@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::{Instant, SystemTime};
 
+use serde::{Deserialize, Serialize};
+
 use crate::diff::{self, ArrayKeys};
 use crate::metrics::{EventForm, EventKind, Label, StreamMetrics};
 use crate::params::Params;
@@ -22,7 +24,7 @@ pub enum Form {
 }
 
 /// One life of one channel: ids of another never select events of this one (EDGE L10).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Epoch(pub(super) u64);
 
 impl Epoch {
@@ -39,7 +41,7 @@ impl Default for Epoch {
 }
 
 /// `EPOCH-SEQ`: 16 hex digits, a hyphen, decimal digits (EDGE E7).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventId {
     /// The channel's life.
     pub epoch: Epoch,

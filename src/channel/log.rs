@@ -53,6 +53,8 @@ pub struct Log {
     next: u64,
     /// The sequence of the newest change, 0 before the first.
     seq: u64,
+    /// Every change after this one is here, in order. Older ids are unknown.
+    base: EventId,
     changes: usize,
     bytes: usize,
     newest: Option<Arc<Event>>,
@@ -65,12 +67,14 @@ pub struct Log {
 impl Log {
     /// An empty log of a new life.
     pub fn new(bounds: History) -> Self {
+        let epoch = Epoch::new();
         Self {
             bounds,
-            epoch: Epoch::new(),
+            epoch,
             entries: VecDeque::new(),
             next: 0,
             seq: 0,
+            base: EventId { epoch, seq: 0 },
             changes: 0,
             bytes: 0,
             newest: None,
@@ -86,14 +90,24 @@ impl Log {
         name: Option<EventName>,
         now: Instant,
     ) -> Arc<Event> {
-        self.seq += 1;
+        let id = EventId {
+            epoch: self.epoch,
+            seq: self.seq + 1,
+        };
+        self.push_as(id, value, name, now)
+    }
+
+    fn push_as(
+        &mut self,
+        id: EventId,
+        value: Value,
+        name: Option<EventName>,
+        now: Instant,
+    ) -> Arc<Event> {
+        (self.epoch, self.seq) = (id.epoch, id.seq);
         let base = match &self.newest {
             Some(newest) if self.chained => Some(newest.value().clone()),
             _ => None,
-        };
-        let id = EventId {
-            epoch: self.epoch,
-            seq: self.seq,
         };
         let event = Arc::new(Event::new(id, value, base, name, now));
         self.bytes += event.value().encoded().len();
@@ -120,14 +134,16 @@ impl Log {
     /// the current value is given to newcomers under a new id.
     pub fn restart(&mut self) {
         self.epoch = Epoch::new();
-        if let Some(newest) = &self.newest {
+        if self.newest.is_some() {
             self.seq += 1;
-            let id = EventId {
-                epoch: self.epoch,
-                seq: self.seq,
-            };
+        }
+        self.base = EventId {
+            epoch: self.epoch,
+            seq: self.seq,
+        };
+        if let Some(newest) = &self.newest {
             let again = Event::new(
-                id,
+                self.base,
                 newest.value().clone(),
                 None,
                 newest.name().cloned(),
@@ -137,28 +153,71 @@ impl Log {
         }
     }
 
-    /// This life.
-    pub(super) fn epoch(&self) -> Epoch {
-        self.epoch
+    /// Another writer goes on from here: its ids are told from those that the one before would have given, though no change
+    /// is missing in between.
+    pub(super) fn change_writer(&mut self) {
+        self.epoch = Epoch::new();
     }
 
-    /// All entries, oldest first.
-    pub(super) fn entries(&self) -> impl Iterator<Item = &Entry> {
-        self.entries.iter()
+    /// Appends the change `id`, which another writer made as the next one after `before`. One that is here already is left
+    /// out; where something is missing in between, older ids are unknown from then on.
+    pub(super) fn follow(
+        &mut self,
+        (before, id): (EventId, EventId),
+        value: Value,
+        name: Option<EventName>,
+        at: Instant,
+    ) {
+        if self.last() != before {
+            self.unchain();
+            self.base = before;
+            self.entries.clear();
+            (self.changes, self.bytes) = (0, 0);
+        }
+        self.push_as(id, value, name, at);
     }
 
-    /// Whether the next change has this id by itself.
-    pub(super) fn continues_with(&self, (epoch, seq): (Epoch, u64)) -> bool {
-        self.epoch == epoch && self.seq + 1 == seq
+    /// Whether this change is known here, and all later ones up to the newest are.
+    pub(super) fn holds(&self, id: EventId) -> bool {
+        !matches!(self.since(id), Since::Unknown)
     }
 
-    /// Goes to another life, or to another place of this one, just before this id. Older ids are unknown from then on, as
-    /// something between may be missing.
-    pub(super) fn jump_before(&mut self, (epoch, seq): (Epoch, u64)) {
-        self.epoch = epoch;
-        self.seq = seq.saturating_sub(1);
-        self.entries.clear();
-        (self.changes, self.bytes) = (0, 0);
+    /// The changes after `known`, and which one they come after. Without that, or if some of them are gone, all that there are.
+    pub(super) fn after(&self, known: Option<EventId>) -> (EventId, Vec<Arc<Event>>) {
+        if let Some(known) = known {
+            match self.since(known) {
+                Since::Current => return (known, Vec::new()),
+                Since::Tail(events) => return (known, events),
+                Since::Unknown => {}
+            }
+        }
+        match &self.newest {
+            // After a new beginning the newest change stands in no entry.
+            Some(newest) if newest.id() == self.base => {
+                let before = EventId {
+                    seq: self.base.seq - 1,
+                    ..self.base
+                };
+                (before, vec![newest.clone()])
+            }
+            _ => (self.base, self.changes_after(self.base.seq)),
+        }
+    }
+
+    /// The id of the newest change, or of none before the first one.
+    pub(super) fn last(&self) -> EventId {
+        let none = EventId {
+            epoch: self.epoch,
+            seq: self.seq,
+        };
+        self.newest.as_ref().map_or(none, |newest| newest.id())
+    }
+
+    fn changes_after(&self, seq: u64) -> Vec<Arc<Event>> {
+        let changes = self.recent().take_while(|event| event.id().seq > seq);
+        let mut changes: Vec<_> = changes.cloned().collect();
+        changes.reverse();
+        changes
     }
 
     /// The newest change.
@@ -196,20 +255,23 @@ impl Log {
         let Some(missed) = self.seq.checked_sub(id.seq) else {
             return Since::Unknown;
         };
-        if id.epoch != self.epoch || id.seq == 0 {
+        if id.seq == 0 || id.seq < self.base.seq {
             return Since::Unknown;
         }
         if missed == 0 {
-            return Since::Current;
+            return match self.newest() {
+                Some(newest) if newest.id() == id => Since::Current,
+                _ => Since::Unknown,
+            };
         }
-        if missed > self.changes.min(self.bounds.events) as u64 {
+        let is_here = || {
+            let same = |event: &Arc<Event>| event.id() == id;
+            id == self.base || self.recent().nth(missed as usize).is_some_and(same)
+        };
+        if missed > self.bounds.events as u64 || !is_here() {
             return Since::Unknown;
         }
-        let tail = self.entries.iter().filter_map(|entry| match entry {
-            Entry::Change(event) if event.id().seq > id.seq => Some(event.clone()),
-            Entry::Change(_) | Entry::Notice(_) => None,
-        });
-        Since::Tail(tail.collect())
+        Since::Tail(self.changes_after(id.seq))
     }
 
     /// Drops what is out of bounds.
@@ -241,6 +303,9 @@ impl Log {
 
     fn pop(&mut self) {
         if let Some(Entry::Change(event)) = self.entries.pop_front() {
+            if event.id().seq > self.base.seq {
+                self.base = event.id();
+            }
             self.changes -= 1;
             self.bytes -= event.value().encoded().len();
         }
@@ -324,6 +389,50 @@ mod tests {
         );
         log.restart();
         assert_eq!(tail(&log, id), None);
+    }
+
+    /// EDGE L8: where writers take turns, ids of each stay known; one that the first would have given next is not the
+    /// second's.
+    #[test]
+    fn ids_of_writers_that_take_turns_are_known_and_told_apart() {
+        let mut log = log(3, 1 << 20);
+        let first = push(&mut log, "a");
+        let lost = EventId { seq: 2, ..first };
+        log.change_writer();
+        let second = push(&mut log, "b");
+        assert_eq!((second.seq, second.epoch == first.epoch), (2, false));
+        assert_eq!(tail(&log, first), Some(vec!["b".into()]));
+        assert_eq!(tail(&log, lost), None);
+        log.change_writer();
+        push(&mut log, "c");
+        push(&mut log, "d");
+        assert_eq!(tail(&log, lost), None);
+        assert_eq!(tail(&log, second), Some(vec!["c".into(), "d".into()]));
+        assert_eq!(
+            tail(&log, first).map(|tail| tail.len()),
+            Some(3),
+            "the change before the oldest"
+        );
+        push(&mut log, "e");
+        assert_eq!(tail(&log, first), None);
+    }
+
+    /// What is not the next one cannot be told from a gap: ids from before it are unknown.
+    #[test]
+    fn a_change_that_does_not_follow_is_a_new_beginning() {
+        let mut log = log(8, 1 << 20);
+        let known = push(&mut log, "a");
+        let other = |seq| EventId {
+            epoch: Epoch(7),
+            seq,
+        };
+        let value = || Value::from_text("x");
+        log.follow((known, other(2)), value(), None, Instant::now());
+        assert_eq!(tail(&log, known), Some(vec!["x".into()]));
+        log.follow((other(3), other(4)), value(), None, Instant::now());
+        assert_eq!(tail(&log, known), None);
+        assert_eq!(tail(&log, other(2)), None);
+        assert_eq!(tail(&log, other(3)), Some(vec!["x".into()]));
     }
 
     #[test]

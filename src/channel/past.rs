@@ -5,8 +5,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::event::{Epoch, Event, Notice};
-use super::log::{Entry, Log};
+use super::event::{Epoch, Event, EventId, Notice};
+use super::log::Log;
 use super::state::{Confirmed, Stale, State};
 use super::{Channel, Spec};
 use crate::sse::EventName;
@@ -15,10 +15,9 @@ use crate::value::{Malformed, Value};
 /// A stretch of a channel's life. Durations are in milliseconds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Past {
-    epoch: u64,
-    /// Of the newest change.
-    seq: u64,
-    /// Oldest first, without gaps; the last one has the newest's sequence.
+    /// The change before all of these.
+    base: EventId,
+    /// Oldest first, without gaps: their sequences count on from the base.
     changes: Vec<Change>,
     gone: bool,
     /// Cause and Unix time since when.
@@ -32,7 +31,7 @@ pub struct Past {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Change {
-    seq: u64,
+    epoch: Epoch,
     /// What the value is: text, or else JSON.
     text: bool,
     data: String,
@@ -40,13 +39,6 @@ struct Change {
     /// No patch leads to it from the one before.
     whole: bool,
     age: u64,
-}
-
-/// What of a channel's life is known: up to which change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Known {
-    epoch: u64,
-    seq: u64,
 }
 
 impl Past {
@@ -65,18 +57,28 @@ impl Past {
         self.unread.is_none()
     }
 
-    /// What is known with it.
-    pub fn known(&self) -> Known {
-        Known {
-            epoch: self.epoch,
-            seq: self.seq,
-        }
+    /// What is known with it: the id of its newest change.
+    pub fn known(&self) -> EventId {
+        let ids = std::iter::once(self.base).chain(self.ids());
+        ids.last().unwrap_or(self.base)
+    }
+
+    fn ids(&self) -> impl Iterator<Item = EventId> {
+        let seqs = self.base.seq + 1..;
+        seqs.zip(&self.changes).map(|(seq, change)| EventId {
+            epoch: change.epoch,
+            seq,
+        })
     }
 
     /// Only the newest change: the current value.
     #[must_use]
     pub fn newest_only(mut self) -> Self {
-        self.changes.drain(..self.changes.len().saturating_sub(1));
+        let older = self.changes.len().saturating_sub(1);
+        if let Some(last) = self.ids().take(older).last() {
+            self.base = last;
+        }
+        self.changes.drain(..older);
         self
     }
 }
@@ -91,8 +93,13 @@ impl Channel {
     }
 
     /// What happened after what is `known`, and how things stand; everything that there is when nobody can say.
-    pub fn since(&self, known: Known) -> Past {
-        self.past(&self.state.lock(), Some(known))
+    pub fn since(&self, known: Option<EventId>) -> Past {
+        self.past(&self.state.lock(), known)
+    }
+
+    /// Another writer goes on from here: its ids are told from those that the one before would have given.
+    pub fn change_writer(&self) {
+        self.state.lock().log.change_writer();
     }
 
     /// Takes over what another process has written. Its readers are told. An error leaves out what cannot be read.
@@ -122,7 +129,7 @@ impl Channel {
         self.demand.changed.notify_waiters();
     }
 
-    fn past(&self, state: &State, known: Option<Known>) -> Past {
+    fn past(&self, state: &State, known: Option<EventId>) -> Past {
         let readers = self.demand.count.lock();
         let unread = match readers.now {
             0 => Some(readers.left.map_or(u64::MAX, |left| ms(left.elapsed()))),
@@ -133,10 +140,9 @@ impl Channel {
             let since = since.duration_since(UNIX_EPOCH).unwrap_or_default();
             (stale.cause.to_owned(), ms(since))
         };
-        let (Known { epoch, seq }, events) = state.log.after(known);
+        let (base, events) = state.log.after(known);
         Past {
-            epoch,
-            seq,
+            base,
             changes: events.into_iter().map(|event| Change::of(&event)).collect(),
             gone: state.gone.is_some(),
             stale: state.stale.as_ref().map(stale),
@@ -150,7 +156,12 @@ impl Channel {
 impl State {
     fn follow(&mut self, past: &Past, now: Instant, spec: &Spec) -> Result<(), Malformed> {
         let mut result = Ok(());
-        for change in &past.changes {
+        let before = std::iter::once(past.base).chain(past.ids());
+        for (ids, change) in before.zip(past.ids()).zip(&past.changes) {
+            let (_, id) = ids;
+            if self.log.holds(id) {
+                continue;
+            }
             let value = match change.value() {
                 Ok(value) => value,
                 Err(error) => {
@@ -168,11 +179,7 @@ impl State {
             if change.whole {
                 self.log.unchain();
             }
-            let known = Known {
-                epoch: past.epoch,
-                seq: change.seq,
-            };
-            self.log.follow(known, value, name, at.unwrap_or(now));
+            self.log.follow(ids, value, name, at.unwrap_or(now));
         }
         if past.gone != self.gone.is_some() {
             self.gone = past.gone.then(|| self.log.end());
@@ -217,52 +224,10 @@ impl State {
     }
 }
 
-impl Log {
-    /// The changes of this life after what is known, and what is known with them. Without that, or if some of them are gone,
-    /// all that there are.
-    fn after(&self, known: Option<Known>) -> (Known, Vec<std::sync::Arc<Event>>) {
-        let of_this_life = self
-            .changes()
-            .filter(|event| event.id().epoch == self.epoch());
-        let mut events: Vec<_> = of_this_life.cloned().collect();
-        // After a new beginning the newest change stands in no entry.
-        if let Some(newest) = self.newest()
-            && events.last().is_none_or(|last| last.id() != newest.id())
-        {
-            events = vec![newest.clone()];
-        }
-        let Epoch(epoch) = self.epoch();
-        let seq = events.last().map_or(0, |newest| newest.id().seq);
-        if let Some(known) = known
-            && known.epoch == epoch
-        {
-            events.retain(|event| event.id().seq > known.seq);
-        }
-        (Known { epoch, seq }, events)
-    }
-
-    fn changes(&self) -> impl Iterator<Item = &std::sync::Arc<Event>> {
-        self.entries().filter_map(|entry| match entry {
-            Entry::Change(event) => Some(event),
-            Entry::Notice(_) => None,
-        })
-    }
-
-    /// Appends a change under the id that it has in another process.
-    fn follow(&mut self, known: Known, value: Value, name: Option<EventName>, at: Instant) {
-        let next = (Epoch(known.epoch), known.seq);
-        if !self.continues_with(next) {
-            self.unchain();
-            self.jump_before(next);
-        }
-        self.push_change(value, name, at);
-    }
-}
-
 impl Change {
     fn of(event: &Event) -> Self {
         Self {
-            seq: event.id().seq,
+            epoch: event.id().epoch,
             text: event.value().is_text(),
             data: event.value().encoded().to_owned(),
             name: event.name().map(ToString::to_string),
@@ -303,7 +268,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::channel::{ChannelKey, EventId, StreamId};
+    use crate::channel::{ChannelKey, StreamId};
     use crate::params::Params;
 
     #[derive(Clone, Debug)]
@@ -314,6 +279,7 @@ mod tests {
         Fail,
         Confirm,
         Break,
+        Change,
         Tell,
     }
 
@@ -325,6 +291,7 @@ mod tests {
             1 => Just(Step::Fail),
             1 => Just(Step::Confirm),
             1 => Just(Step::Break),
+            1 => Just(Step::Change),
             3 => Just(Step::Tell),
         ];
         prop::collection::vec(step, 0..40)
@@ -344,6 +311,7 @@ mod tests {
             Step::Fail => channel.stale("tls"),
             Step::Confirm => channel.confirm(),
             Step::Break => channel.break_history(),
+            Step::Change => channel.change_writer(),
             Step::Tell => {}
         }
     }
@@ -391,7 +359,7 @@ mod tests {
         fn a_follower_ends_where_the_writer_is(before in steps(), after in steps()) {
             let (writer, follower) = (channel(), channel());
             before.iter().for_each(|step| play(&writer, step));
-            let past = sent(&writer.since(Known { epoch: 0, seq: 0 }));
+            let past = sent(&writer.since(None));
             follower.succeed(&past).expect("taken over");
             let mut known = past.known();
             let mut ids: Vec<_> = state(&writer).0.into_iter().map(|(id, _)| id).collect();
@@ -399,12 +367,12 @@ mod tests {
                 play(&writer, step);
                 ids.extend(state(&writer).0.map(|(id, _)| id));
                 if matches!(step, Step::Tell) {
-                    let past = sent(&writer.since(known));
+                    let past = sent(&writer.since(Some(known)));
                     follower.follow(&past).expect("followed");
                     known = past.known();
                 }
             }
-            follower.follow(&sent(&writer.since(known))).expect("followed");
+            follower.follow(&sent(&writer.since(Some(known)))).expect("followed");
             prop_assert_eq!(state(&writer), state(&follower));
             for id in ids {
                 if let Some(replayed) = tail(&follower, id) {
@@ -425,7 +393,7 @@ mod tests {
         new.succeed(&past).expect("taken over");
         assert_eq!(state(&old), state(&new));
         play(&new, &Step::Observe(3));
-        old.follow(&sent(&new.since(past.known())))
+        old.follow(&sent(&new.since(Some(past.known()))))
             .expect("followed");
         assert_eq!(state(&old), state(&new));
     }

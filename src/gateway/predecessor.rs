@@ -15,8 +15,7 @@ use super::streams::Streams;
 use super::successor::VARIABLE;
 use super::wire::{self, Down, Up};
 use super::{Gateway, StartError};
-use crate::channel::past::Known;
-use crate::channel::{ChannelKey, Subscription};
+use crate::channel::{ChannelKey, EventId, Subscription};
 use crate::config::Config;
 use crate::params::Params;
 
@@ -31,7 +30,7 @@ pub struct Predecessor {
 struct Followed {
     place: usize,
     subscription: Subscription,
-    known: Known,
+    known: EventId,
 }
 
 impl Predecessor {
@@ -158,7 +157,7 @@ async fn watch(channel: Followed, news: Sender<Up>) {
     let mut version = channel.version();
     loop {
         version.mark_unchanged();
-        let past = channel.since(known);
+        let past = channel.since(Some(known));
         known = past.known();
         if news.send(Up::News(place, past)).await.is_err() || version.changed().await.is_err() {
             return;
