@@ -9,6 +9,7 @@ mod admin;
 mod auth;
 mod check;
 mod client_address;
+mod cluster;
 pub mod field;
 mod files;
 mod keys;
@@ -34,6 +35,7 @@ pub use crate::sse::{Coding, EventName};
 pub use admin::Admin;
 pub use auth::{ApiKeys, Auth, AuthMethod, Hashed, Jwt, JwtKeys};
 pub use client_address::ClientAddress;
+pub use cluster::{Cluster, Sharing};
 pub use field::{CorsOrigin, HostPattern, PathTemplate, Pattern, Rate, Secret};
 pub use files::Files;
 pub use listener::{Listener, PemFile, PemKey, ServerCertificate, ServerTls, TlsVersion};
@@ -171,6 +173,8 @@ pub struct Stream {
     pub continuity: Inherited<Option<u64>>,
     /// What is read.
     pub source: Source,
+    /// Where replicas share what is read; `None`: each process reads for itself.
+    pub sharing: Option<Sharing>,
     /// From poll start to poll start.
     pub every: Duration,
     /// The interval follows the rate of change.

@@ -6,6 +6,7 @@ mod predecessor;
 pub mod probe;
 mod publish;
 mod reload;
+mod sharing;
 mod sockets;
 mod sources;
 mod streams;
@@ -40,6 +41,9 @@ use streams::{Ground, Streams};
 pub use predecessor::Predecessor;
 pub use reload::Reloaded;
 pub use successor::{Launch, NoSuccessor, Successor};
+
+/// How long leases of shared channels may take to be given up.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// A running gateway.
 #[derive(Debug)]
@@ -130,6 +134,7 @@ impl Gateway {
             hub,
             metrics: metrics.clone(),
             feeds: CancellationToken::new(),
+            members: TaskTracker::new(),
         };
         let sources = Sources::new(&config, &metrics, &Sources::default())?;
         let streams = Streams::after(&Streams::default(), &config, &sources, &ground);
@@ -234,6 +239,9 @@ impl Gateway {
             );
         }
         self.ground.feeds.cancel();
+        self.ground.members.close();
+        // Another replica need not wait for leases to end.
+        let _ = tokio::time::timeout(LAST_WORDS, self.ground.members.wait()).await;
     }
 }
 

@@ -13,6 +13,7 @@
 //!
 //! Read in this order: [`value`] (what is followed), [`diff`], [`sse`] (how it looks on the wire), [`channel`] (one writer,
 //! many cursors), [`source`] (what is read), [`poller`] (when), [`fanout`] (who gets it), [`edge`] (how they ask),
+//! [`cluster`] (channels that replicas share: there the poller writes a draft, and the channel follows a log in Redis),
 //! [`token`] (whom to believe), [`admin`] (how operators ask), [`gateway`] (the wiring), [`config`] (what the file says),
 //! `cli` (the commands).
 //!
@@ -30,6 +31,7 @@
 //! - No byte of a source or a client becomes a field, a header, a path segment or a key by itself.
 //! - A change of the file ends no stream whose definition stays, and a request sees one reading of the file. Event ids outlive
 //!   the process when it hands over to a successor.
+//! - Of a channel that replicas share, no client sees what does not stand in the shared log.
 //! - An event is encoded at most once in each form, and compressed once, however many readers get it.
 //! - A slow reader costs a pointer into shared bytes and holds nobody up.
 //!
@@ -49,6 +51,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 pub mod admin;
 pub mod channel;
 pub mod cli;
+pub mod cluster;
 pub mod config;
 pub mod diff;
 pub mod edge;

@@ -74,7 +74,7 @@ pub async fn run<S: Source>(
             // What was confirmed less than an interval ago still stands; an older value does not.
             if channel.rest(due) {
                 source.rest();
-                if !rest(&channel, &hub, &plan).await {
+                if !rest(&channel, &hub, plan.keep).await {
                     return debug!(channel = channel.name(), "channel closed");
                 }
             }
@@ -308,13 +308,14 @@ async fn unwanted(channel: &Channel, plan: &Plan) {
     }
 }
 
-/// Waits until somebody comes. Returns whether somebody did; `false`: the channel has left the hub.
-async fn rest(channel: &Arc<Channel>, hub: &Hub, plan: &Plan) -> bool {
+/// Waits until somebody comes to a channel that rests. Returns whether somebody did; `false`: the channel has left the hub, as
+/// nobody had read it for `keep`.
+pub(crate) async fn rest(channel: &Arc<Channel>, hub: &Hub, keep: Duration) -> bool {
     debug!(channel = channel.name(), "nobody reads: polling rests");
     loop {
         tokio::select! {
             () = channel.woken() => return true,
-            () = sleep(plan.keep) => {
+            () = sleep(keep) => {
                 if hub.remove_unread(channel, Duration::ZERO) {
                     return false;
                 }

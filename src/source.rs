@@ -1,8 +1,8 @@
 //! What is read: one file a kind. A source gives readings and knows nothing of clients, channels or the edge.
 
 pub mod http;
-pub mod publish;
 pub mod redis_key;
+pub mod redis_log;
 pub mod redis_pubsub;
 pub mod redis_server;
 

@@ -169,12 +169,18 @@ impl Log {
         at: Instant,
     ) {
         if self.last() != before {
-            self.unchain();
-            self.base = before;
-            self.entries.clear();
-            (self.changes, self.bytes) = (0, 0);
+            self.begin_after(before);
         }
         self.push_as(id, value, name, at);
+    }
+
+    /// Forgets everything: what comes next comes after this change, which nobody knows here. Connected readers get it whole.
+    pub(super) fn begin_after(&mut self, before: EventId) {
+        self.unchain();
+        self.entries.clear();
+        self.newest = None;
+        (self.changes, self.bytes) = (0, 0);
+        (self.epoch, self.seq, self.base) = (before.epoch, before.seq, before);
     }
 
     /// Whether this change is known here, and all later ones up to the newest are.
@@ -183,7 +189,12 @@ impl Log {
     }
 
     /// The changes after `known`, and which one they come after. Without that, or if some of them are gone, all that there are.
-    pub(super) fn after(&self, known: Option<EventId>) -> (EventId, Vec<Arc<Event>>) {
+    /// `current`: the newest one is the current value, and one of them even after a new beginning.
+    pub(super) fn after(
+        &self,
+        known: Option<EventId>,
+        current: bool,
+    ) -> (EventId, Vec<Arc<Event>>) {
         if let Some(known) = known {
             match self.since(known) {
                 Since::Current => return (known, Vec::new()),
@@ -193,7 +204,7 @@ impl Log {
         }
         match &self.newest {
             // After a new beginning the newest change stands in no entry.
-            Some(newest) if newest.id() == self.base => {
+            Some(newest) if current && newest.id() == self.base => {
                 let before = EventId {
                     seq: self.base.seq - 1,
                     ..self.base

@@ -71,6 +71,105 @@ impl Past {
         })
     }
 
+    /// The change that these come after.
+    pub fn base(&self) -> EventId {
+        self.base
+    }
+
+    /// Whether who was told `before` learns nothing from this.
+    pub fn adds_nothing_to(&self, before: &Self) -> bool {
+        let standing = |past: &Self| (past.gone, past.stale.is_some(), past.settled);
+        self.is_empty() && self.base == before.known() && standing(self) == standing(before)
+    }
+
+    /// Whether anybody has read the source.
+    pub fn is_settled(&self) -> bool {
+        self.settled
+    }
+
+    /// Whether the source does not confirm the value.
+    pub fn is_stale(&self) -> bool {
+        self.stale.is_some()
+    }
+
+    /// How things stood, without what happened.
+    #[must_use]
+    pub fn standing(&self) -> Self {
+        Self {
+            base: self.known(),
+            changes: Vec::new(),
+            gone: self.gone,
+            stale: self.stale.clone(),
+            settled: self.settled,
+            confirmed: self.confirmed,
+            unread: self.unread,
+        }
+    }
+
+    /// It still holds; the source last confirmed it `age` ago.
+    #[must_use]
+    pub fn confirmed(self, age: Option<Duration>) -> Self {
+        Self {
+            settled: true,
+            confirmed: age.map(ms).or(self.confirmed),
+            ..self
+        }
+    }
+
+    /// Nobody can say whether it still holds.
+    #[must_use]
+    pub fn unsettled(self) -> Self {
+        Self {
+            settled: false,
+            ..self
+        }
+    }
+
+    /// One message, of which only who takes it can say what it comes after. Its epoch is its own.
+    pub fn message(value: &Value) -> (Epoch, Self) {
+        let epoch = Epoch::new();
+        let change = Change {
+            epoch,
+            text: value.is_text(),
+            data: value.encoded().to_owned(),
+            name: None,
+            whole: false,
+            age: 0,
+        };
+        let past = Self {
+            base: EventId { epoch, seq: 0 },
+            changes: vec![change],
+            gone: false,
+            stale: None,
+            settled: true,
+            confirmed: Some(0),
+            unread: None,
+        };
+        (epoch, past)
+    }
+
+    /// As text that [`Past::read`] reads.
+    pub fn write(&self) -> String {
+        // Nothing in it can fail to be written.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// What [`Past::write`] wrote `age` ago, as what comes after `base`. `None`: it is nothing of the kind.
+    pub fn read(base: &str, text: &str, age: Duration) -> Option<Self> {
+        let past: Self = serde_json::from_str(text).ok()?;
+        let age = ms(age);
+        let mut changes = past.changes;
+        for change in &mut changes {
+            change.age = change.age.saturating_add(age);
+        }
+        Some(Self {
+            base: EventId::parse(base.as_bytes())?,
+            changes,
+            confirmed: past.confirmed.map(|at| at.saturating_add(age)),
+            ..past
+        })
+    }
+
     /// Only the newest change: the current value.
     #[must_use]
     pub fn newest_only(mut self) -> Self {
@@ -95,6 +194,11 @@ impl Channel {
     /// What happened after what is `known`, and how things stand; everything that there is when nobody can say.
     pub fn since(&self, known: Option<EventId>) -> Past {
         self.past(&self.state.lock(), known)
+    }
+
+    /// Whether the change `id` is known here.
+    pub fn holds(&self, id: EventId) -> bool {
+        self.state.lock().log.holds(id)
     }
 
     /// Another writer goes on from here: its ids are told from those that the one before would have given.
@@ -140,7 +244,7 @@ impl Channel {
             let since = since.duration_since(UNIX_EPOCH).unwrap_or_default();
             (stale.cause.to_owned(), ms(since))
         };
-        let (base, events) = state.log.after(known);
+        let (base, events) = state.log.after(known, self.spec.current);
         Past {
             base,
             changes: events.into_iter().map(|event| Change::of(&event)).collect(),
@@ -156,6 +260,10 @@ impl Channel {
 impl State {
     fn follow(&mut self, past: &Past, now: Instant, spec: &Spec) -> Result<(), Malformed> {
         let mut result = Ok(());
+        // Before what the source gave then.
+        if past.stale.is_none() && past.settled && self.stale.is_some() {
+            self.tell_fresh(spec);
+        }
         let before = std::iter::once(past.base).chain(past.ids());
         for (ids, change) in before.zip(past.ids()).zip(&past.changes) {
             let (_, id) = ids;
@@ -181,6 +289,10 @@ impl State {
             }
             self.log.follow(ids, value, name, at.unwrap_or(now));
         }
+        if past.is_empty() && !self.log.holds(past.base) {
+            self.latest = None;
+            self.log.begin_after(past.base);
+        }
         if past.gone != self.gone.is_some() {
             self.gone = past.gone.then(|| self.log.end());
             if past.gone {
@@ -196,20 +308,14 @@ impl State {
             }
         });
         self.settled |= past.settled;
-        self.follow_staleness(past.stale.as_ref(), spec);
-        result
-    }
-
-    fn follow_staleness(&mut self, stale: Option<&(String, u64)>, spec: &Spec) {
-        match (stale, &self.stale) {
-            (Some((cause, since)), None) => {
-                let known = CAUSES.iter().find(|known| *known == cause);
-                let since = UNIX_EPOCH + Duration::from_millis(*since);
-                self.tell_stale(known.copied().unwrap_or(CAUSES[0]), since, spec);
-            }
-            (None, Some(_)) => self.tell_fresh(spec),
-            (Some(_), Some(_)) | (None, None) => {}
+        if let Some((cause, since)) = &past.stale
+            && self.stale.is_none()
+        {
+            let known = CAUSES.iter().find(|known| *known == cause);
+            let since = UNIX_EPOCH + Duration::from_millis(*since);
+            self.tell_stale(known.copied().unwrap_or(CAUSES[0]), since, spec);
         }
+        result
     }
 
     fn succeed(&mut self, past: &Past, now: Instant, spec: &Spec) -> Result<(), Malformed> {

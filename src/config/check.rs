@@ -6,6 +6,7 @@
 mod admin;
 mod auth;
 mod client_address;
+mod cluster;
 mod cors;
 mod fit;
 mod headers;
@@ -132,6 +133,7 @@ fn root(item: Item<'_>) -> Option<Config> {
     let admin = admin::read(&section, listeners.as_deref().unwrap_or_default());
     let upstreams = Named::read("upstreams", &section.get("upstreams"), upstream::read);
     let redis = Named::read("redis", &section.get("redis"), redis::server);
+    let cluster = cluster::read(section.get("cluster"), &redis);
     let cors = cors::read(section.get("cors"));
     let auth = auth::read(&section.get("auth"));
     let mut world = World {
@@ -139,6 +141,7 @@ fn root(item: Item<'_>) -> Option<Config> {
         servers: &redis,
         cors: cors.as_ref(),
         auth: auth.as_ref(),
+        cluster: cluster.as_ref().and_then(Option::as_ref),
         open_publishing: Vec::new(),
         paths: Paths::default(),
         sources: section.get("upstreams").digest() ^ section.get("redis").digest().rotate_left(1),
@@ -159,6 +162,7 @@ fn root(item: Item<'_>) -> Option<Config> {
             .problem("there is nothing to serve (write streams, routes or both)");
     }
     auth?;
+    cluster?;
     Some(Config {
         listeners: listeners?,
         client_address: client_address?,

@@ -7,11 +7,14 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::error;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::sharing::Shared;
 use super::sources::Access;
 use crate::channel::{Channel, ChannelKey, Hub, Shape, Spec};
+use crate::cluster::{Member, Writer};
 use crate::config::{Source, Start, Stream};
 use crate::diff::ArrayKeys;
 use crate::metrics::StreamMetrics;
@@ -23,25 +26,78 @@ use crate::source::redis_key::RedisKeySource;
 use crate::source::redis_pubsub::PubSubFeed;
 use crate::value::Significance;
 
-/// Makes a channel and starts what feeds it, until `stop`.
-pub(super) fn open(
-    stream: &Arc<Stream>,
-    key: &ChannelKey,
-    counts: &Arc<StreamMetrics>,
-    access: &Access,
-    hub: &Weak<Hub>,
-    stop: &CancellationToken,
-) -> Arc<Channel> {
-    let channel = Arc::new(Channel::new(key.clone(), spec(stream, key, counts.clone())));
-    let Some(hub) = hub.upgrade() else {
-        return channel;
-    };
-    let (stream, access, fed) = (stream.clone(), access.clone(), channel.clone());
-    let run = move || feed_channel(stream.clone(), access.clone(), fed.clone(), hub.clone());
-    // Boxed: what waits for the token holds what it runs four times over, and there is one for each channel.
-    let run = Box::pin(supervised(run));
-    tokio::spawn(stop.clone().run_until_cancelled_owned(run));
-    channel
+/// How channels of a stream are made, and fed until `stop`.
+#[derive(Clone, Debug)]
+pub(super) struct Way {
+    pub(super) stream: Arc<Stream>,
+    pub(super) counts: Arc<StreamMetrics>,
+    /// What is counted of drafts: their polls alone, as the rest is counted where clients read.
+    pub(super) drafts: Arc<StreamMetrics>,
+    pub(super) access: Access,
+    pub(super) shared: Option<Arc<Shared>>,
+    pub(super) stop: CancellationToken,
+    pub(super) members: TaskTracker,
+}
+
+impl Way {
+    /// Makes a channel and starts what feeds it.
+    pub(super) fn open(&self, key: &ChannelKey, hub: &Weak<Hub>) -> Arc<Channel> {
+        let spec = spec(&self.stream, key, self.counts.clone());
+        let channel = Arc::new(Channel::new(key.clone(), spec));
+        let Some(hub) = hub.upgrade() else {
+            return channel;
+        };
+        match &self.shared {
+            Some(shared) => self.join(shared, channel.clone(), hub),
+            None => self.feed(channel.clone(), hub),
+        }
+        channel
+    }
+
+    fn feed(&self, channel: Arc<Channel>, hub: Arc<Hub>) {
+        let (stream, access) = (self.stream.clone(), self.access.clone());
+        let always = stream.start == Start::Always;
+        let run = move || {
+            let (stream, access) = (stream.clone(), access.clone());
+            feed_channel(stream, access, channel.clone(), hub.clone(), always)
+        };
+        // Boxed: what waits for the token holds what it runs four times over, and there is one for each channel.
+        let run = Box::pin(supervised(run));
+        tokio::spawn(self.stop.clone().run_until_cancelled_owned(run));
+    }
+
+    /// The channel is followed from the log that replicas share.
+    fn join(&self, shared: &Shared, channel: Arc<Channel>, hub: Arc<Hub>) {
+        let is_published = matches!(self.stream.source, Source::Publish(_));
+        let member = Arc::new(Member {
+            log: shared.log(&channel.key().params),
+            writer: (!is_published).then(|| self.writer(channel.key().clone(), hub.clone())),
+            plan: shared.plan,
+            channel,
+            hub,
+        });
+        let stop = self.stop.clone();
+        self.members.spawn(supervised(move || {
+            let (member, stop) = (member.clone(), stop.clone());
+            async move { member.run(&stop).await }
+        }));
+    }
+
+    /// Reads the source into a draft of the channel.
+    fn writer(&self, key: ChannelKey, hub: Arc<Hub>) -> Writer {
+        let way = self.clone();
+        Box::new(move || {
+            let spec = spec(&way.stream, &key, way.drafts.clone());
+            let draft = Arc::new(Channel::new(key.clone(), spec));
+            let (stream, access) = (way.stream.clone(), way.access.clone());
+            let (read, hub) = (draft.clone(), hub.clone());
+            let work = supervised(move || {
+                let (stream, access) = (stream.clone(), access.clone());
+                feed_channel(stream, access, read.clone(), hub.clone(), true)
+            });
+            (draft, Box::pin(work))
+        })
+    }
 }
 
 /// Runs what feeds a channel; a panic of it is a bug that costs one reading, not the channel.
@@ -52,30 +108,37 @@ pub(super) async fn supervised<F: Future<Output = ()>>(run: impl Fn() -> F) {
     }
 }
 
-async fn feed_channel(stream: Arc<Stream>, access: Access, channel: Arc<Channel>, hub: Arc<Hub>) {
+/// `always`: though nobody reads.
+async fn feed_channel(
+    stream: Arc<Stream>,
+    access: Access,
+    channel: Arc<Channel>,
+    hub: Arc<Hub>,
+    always: bool,
+) {
     let params = channel.key().params.clone();
     let schedule = || schedule(&stream, &channel);
     match (&stream.source, access) {
         (Source::Http(source), Access::Http(client, gate)) => {
             let forwarded = channel.key().forwarded.as_deref();
             let reader = HttpSource::new(client, source, &params, forwarded);
-            let plan = plan(&stream, Some(gate));
+            let plan = plan(&stream, Some(gate), always);
             poller::run(reader, channel.clone(), hub, schedule(), plan).await;
         }
         (Source::RedisKey(source), Access::Redis(client)) => {
             let reader = RedisKeySource::new(client, source.clone(), &params);
-            let plan = plan(&stream, None);
+            let plan = plan(&stream, None, always);
             poller::run(reader, channel.clone(), hub, schedule(), plan).await;
         }
         (Source::RedisPubSub(source), Access::Redis(client)) => {
             let open = || PubSubFeed::new(client.clone(), source.clone(), &params);
-            feed::run(open, channel.clone(), hub, listening(&stream)).await;
+            feed::run(open, channel.clone(), hub, listening(&stream, always)).await;
         }
         (Source::Sse(source), Access::Http(client, _)) => {
             // A name in the file stands for those of the events.
             let keeps_names = stream.event.is_none();
             let open = || EventFeed::new(client.clone(), source, &params, keeps_names);
-            feed::run(open, channel.clone(), hub, listening(&stream)).await;
+            feed::run(open, channel.clone(), hub, listening(&stream, always)).await;
         }
         (Source::Publish(_), _) => feed::keep(channel, hub, stream.history.age).await,
         // What a source is read with is chosen by its kind.
@@ -87,7 +150,8 @@ pub(super) fn spec(stream: &Stream, key: &ChannelKey, metrics: Arc<StreamMetrics
     let (current, retain) = match &stream.source {
         Source::Http(_) | Source::RedisKey(_) => (true, false),
         Source::RedisPubSub(_) | Source::Sse(_) => (false, false),
-        Source::Publish(publish) => (publish.retain, publish.retain),
+        // A shared log keeps it.
+        Source::Publish(publish) => (publish.retain, publish.retain && stream.sharing.is_none()),
     };
     let name = match stream.path.param_names().len() {
         0 => stream.path.to_string(),
@@ -112,10 +176,10 @@ pub(super) fn spec(stream: &Stream, key: &ChannelKey, metrics: Arc<StreamMetrics
     }
 }
 
-fn plan(stream: &Stream, gate: Option<Arc<Gate>>) -> Plan {
+fn plan(stream: &Stream, gate: Option<Arc<Gate>>, always: bool) -> Plan {
     Plan {
         select: stream.select.clone(),
-        always: stream.start == Start::Always,
+        always,
         linger: stream.linger,
         keep: stream.history.age,
         stale_after: stream.stale_after,
@@ -123,10 +187,10 @@ fn plan(stream: &Stream, gate: Option<Arc<Gate>>) -> Plan {
     }
 }
 
-fn listening(stream: &Stream) -> feed::Plan {
+fn listening(stream: &Stream, always: bool) -> feed::Plan {
     feed::Plan {
         select: stream.select.clone(),
-        always: stream.start == Start::Always,
+        always,
         linger: stream.linger,
     }
 }

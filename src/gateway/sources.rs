@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::StartError;
+use super::sharing::Shared;
 use crate::config::{Config, RedisServer, Source, Stream, Upstream};
 use crate::metrics::{Metrics, UpstreamMetrics};
 use crate::poller::gate::Gate;
@@ -90,6 +91,13 @@ impl Sources {
             Source::RedisPubSub(source) => Access::Redis(self.redis(&source.server)),
             Source::Publish(_) => Access::Nothing,
         }
+    }
+
+    /// Where replicas share what is read, if they do.
+    pub(super) fn shared(&self, stream: &Stream) -> Option<Arc<Shared>> {
+        let sharing = stream.sharing.clone()?;
+        let client = self.redis(&sharing.server);
+        Some(Arc::new(Shared::new(client, sharing, stream)))
     }
 
     fn http(&self, upstream: &Upstream) -> Access {

@@ -3,17 +3,17 @@
 use std::sync::{Arc, Weak};
 
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use super::feeds;
-use super::publish::{self, Publisher};
+use super::publish::Publisher;
 use super::sources::Sources;
 use crate::channel::hub::OpenChannel;
 use crate::channel::{ChannelKey, Hub, StreamId};
 use crate::config::{Config, Source, Start, Stream};
-use crate::metrics::{Metrics, StreamMetrics};
+use crate::metrics::Metrics;
 use crate::params::Params;
-use crate::source::publish::SharedPublish;
 
 /// All definitions of one reading of the file, in its order.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +36,8 @@ pub(super) struct Ground {
     pub(super) metrics: Arc<Metrics>,
     /// Ends everything that feeds a channel.
     pub(super) feeds: CancellationToken,
+    /// What follows shared logs: at the end it gives up its leases.
+    pub(super) members: TaskTracker,
 }
 
 impl Streams {
@@ -87,12 +89,24 @@ impl Standing {
         };
         let Ground { hub, publisher, .. } = ground;
         let counts = ground.metrics.stream(stream.path.as_str());
+        let shared = sources.shared(stream);
+        if let (Source::Publish(_), Some(shared)) = (&stream.source, &shared) {
+            publisher.share(standing.id, shared.clone());
+        }
+        let way = feeds::Way {
+            stream: stream.clone(),
+            drafts: Arc::new(counts.polls_only()),
+            counts,
+            access: sources.access(stream),
+            shared,
+            stop: standing.stop.clone(),
+            members: ground.members.clone(),
+        };
         hub.add(
             standing.id,
             stream.max_channels,
-            standing.opener(sources, counts, hub),
+            opener(way, Arc::downgrade(hub)),
         );
-        standing.share(sources, hub, publisher);
         if stream.start == Start::Always {
             // Polled though nobody reads: it exists from the start.
             let key = ChannelKey::shared(standing.id, Params::default());
@@ -103,32 +117,15 @@ impl Standing {
         standing
     }
 
-    fn opener(&self, sources: &Sources, counts: Arc<StreamMetrics>, hub: &Arc<Hub>) -> OpenChannel {
-        let (stream, stop) = (self.stream.clone(), self.stop.clone());
-        // The hub holds this: it must not hold the hub.
-        let hub: Weak<Hub> = Arc::downgrade(hub);
-        let access = sources.access(&stream);
-        Box::new(move |key| feeds::open(&stream, key, &counts, &access, &hub, &stop))
-    }
-
-    /// A stream that replicas share is listened to as long as it stands.
-    fn share(&self, sources: &Sources, hub: &Arc<Hub>, publisher: &Arc<Publisher>) {
-        if let Source::Publish(source) = &self.stream.source
-            && let Some(server) = &source.server
-        {
-            let sharing = SharedPublish::new(sources.redis(server), self.stream.path.as_str());
-            let awaited = publisher.share(self.id, sharing.clone());
-            let (id, hub) = (self.id, hub.clone());
-            let listen = move || publish::listen(sharing.feed(), id, hub.clone(), awaited.clone());
-            let stop = self.stop.clone();
-            tokio::spawn(stop.run_until_cancelled_owned(feeds::supervised(listen)));
-        }
-    }
-
     /// Its readers are told and end; then nothing feeds its channels any more.
     fn end(&self, ground: &Ground) {
         ground.hub.retire(self.id);
         ground.publisher.forget(self.id);
         self.stop.cancel();
     }
+}
+
+/// The hub holds what this gives, which must not hold the hub.
+fn opener(way: feeds::Way, hub: Weak<Hub>) -> OpenChannel {
+    Box::new(move |key| way.open(key, &hub))
 }

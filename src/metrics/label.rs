@@ -169,7 +169,7 @@ impl StatusClass {
 }
 
 /// One counter a word.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Counters<L> {
     counters: Box<[Counter]>,
     words: PhantomData<L>,

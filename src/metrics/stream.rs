@@ -55,6 +55,18 @@ impl StreamMetrics {
         self.events.inc(kind);
         self.event_bytes.add(form, bytes as u64);
     }
+
+    /// These counts of polls, and others that nobody exports.
+    #[must_use]
+    pub fn polls_only(&self) -> Self {
+        Self {
+            polls: self.polls.clone(),
+            poll_duration: self.poll_duration.clone(),
+            poll_failures: self.poll_failures.clone(),
+            dropped: self.dropped.clone(),
+            ..Self::default()
+        }
+    }
 }
 
 /// Counts that nobody exports.

@@ -90,7 +90,7 @@ async fn listen<F: Feed>(mut feed: F, channel: &Channel, plan: &Plan) {
 }
 
 /// Completes when nobody has wanted the channel for `linger`.
-pub(super) async fn unwanted(channel: &Channel, linger: Duration) {
+pub(crate) async fn unwanted(channel: &Channel, linger: Duration) {
     loop {
         let changed = channel.demand_changed();
         tokio::pin!(changed);

@@ -24,7 +24,7 @@ use rustls::RootCertStore;
 
 pub use dial::Unusable;
 
-pub(in crate::source) use commands::Commands;
+pub(in crate::source) use commands::{Commands, Line};
 pub(in crate::source) use framer::MAX_BYTES;
 pub(in crate::source) use link::{Link, Notifications};
 pub(in crate::source) use mailbox::Delivery;

@@ -14,6 +14,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("config", &["params", "value", "sse", "channel", "token"]),
     ("source", &["value", "sse", "params", "config", "metrics"]),
     ("poller", &["source", "channel", "value", "metrics"]),
+    ("cluster", &["source", "poller", "channel"]),
     ("fanout", &["channel", "sse"]),
     (
         "edge",
@@ -25,8 +26,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "gateway",
         &[
-            "admin", "channel", "config", "diff", "edge", "fanout", "metrics", "params", "poller",
-            "source", "sse", "value",
+            "admin", "channel", "cluster", "config", "diff", "edge", "fanout", "metrics", "params",
+            "poller", "source", "sse", "value",
         ],
     ),
     (

@@ -8,6 +8,7 @@ mod attacks;
 mod auth;
 mod carried;
 mod clients;
+mod cluster;
 mod compression;
 mod cors;
 mod fanout;

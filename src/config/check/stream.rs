@@ -6,13 +6,14 @@ use std::time::Duration;
 use super::super::field::{Alphabet, PathTemplate};
 use super::super::read::{Item, Section};
 use super::super::{
-    Adaptive, Auth, Cors, EventName, Form, History, Inherited, RedisServer, Resume, Source, Start,
-    Stream, StreamLimits, Upstream,
+    Adaptive, Auth, Cluster, Cors, EventName, Form, History, Inherited, RedisServer, Resume,
+    Source, Start, Stream, StreamLimits, Upstream,
 };
 use super::path::{self, Paths};
 use super::text::Names;
 use super::{
-    Named, all as all_of, auth, cors, fit, headers, http, keys, process, publish, redis, sse,
+    Named, all as all_of, auth, cluster, cors, fit, headers, http, keys, process, publish, redis,
+    sse,
 };
 use crate::value::{DataTemplate, Selector};
 
@@ -24,6 +25,7 @@ pub(super) struct World<'w, 'a> {
     pub(super) cors: Option<&'w Cors>,
     /// The same.
     pub(super) auth: Option<&'w Arc<Auth>>,
+    pub(super) cluster: Option<&'w Cluster>,
     /// Publish sources that let everybody in.
     pub(super) open_publishing: Vec<Item<'a>>,
     pub(super) paths: Paths<'a>,
@@ -111,11 +113,17 @@ fn read<'a>(section: &Section<'a>, world: &mut World<'_, 'a>) -> Option<Stream> 
         fit::refuse_idle_keys(section, source, select, deliver);
     }
     params?;
-    let source = source?;
+    let (path, source) = (path?, source?);
+    // Of other sources than its own it says too much, which costs a replay and nothing else.
+    let definition = section.item.digest() ^ world.sources.rotate_left(1);
+    // Replicas may reach their sources by different ways.
+    let identity = section.item.digest();
+    let sharing = cluster::sharing(&source, world.cluster, path.as_str(), identity);
     Some(Stream {
-        path: path?.for_alphabet(alphabet(&source)),
-        continuity: Inherited::from_file(continuity(section, &source, world.sources)),
+        path: path.for_alphabet(alphabet(&source)),
+        continuity: Inherited::from_file(continuity(&source, definition)),
         source,
+        sharing,
         every: every?,
         adaptive: adaptive?,
         start: start?,
@@ -289,15 +297,13 @@ fn patience(every: Duration, adaptive: Option<Adaptive>) -> Duration {
     (longest * 3).max(Duration::from_secs(5))
 }
 
-/// Stands for the definition; of other sources than its own it says too much, which costs a replay and nothing else.
-fn continuity(section: &Section<'_>, source: &Source, sources: u64) -> Option<u64> {
+/// Stands for the definition, where another process can go on with it.
+fn continuity(source: &Source, definition: u64) -> Option<u64> {
     match source {
         Source::RedisPubSub(_) | Source::Sse(_) => None,
         // Who reads it comes with credentials that are in no file.
         Source::Http(http) if !http.forward_headers.is_empty() => None,
-        Source::Http(_) | Source::RedisKey(_) | Source::Publish(_) => {
-            Some(section.item.digest() ^ sources.rotate_left(1))
-        }
+        Source::Http(_) | Source::RedisKey(_) | Source::Publish(_) => Some(definition),
     }
 }
 

@@ -16,7 +16,7 @@ pub(in crate::config) static ROOT: Table = table(&[
     key("auth", NoneOrMany(&AUTH), "Who may use the streams; for all without their own.").or("none"),
     key("limits", Section(&LIMITS), "Limits of the process.").or("{}"),
     key("compression", choice(&["off", "gzip", "zstd"]), "How streams that everybody may read are compressed, for clients that take it: each event once for all of them.").or("off"),
-    key("cluster", Only(&["null"]), "Replicas that share their work.").or("null"),
+    key("cluster", Section(&CLUSTER), "Replicas that share polls, events and ids through Redis.").or("null"),
     key("shutdown", Section(&SHUTDOWN), "What SIGTERM does.").or("{}"),
     key("telemetry", Section(&TELEMETRY), "Traces.").or("{}"),
 ]);
@@ -79,6 +79,11 @@ pub(in crate::config) static UPSTREAM_TLS: Table = table(&[
 pub(in crate::config) static REDIS_SERVER: Table = table(&[
     key("url", Text, "redis://, rediss:// or redis+unix://, with user and password if needed.").needed("url: redis://127.0.0.1:6379/0"),
     key("sentinel", Only(&["null"]), "Sentinels to ask for the master.").or("null"),
+]);
+
+pub(in crate::config) static CLUSTER: Table = table(&[
+    key("redis", Text, "A name from redis: where the replicas meet.").needed("redis: NAME"),
+    key("name", Text, "Replicas with the same name share; letters, digits, `.`, `_` and `-`, at most 64.").or("wellspring"),
 ]);
 
 pub(in crate::config) static STREAM: Table = table(&[

@@ -203,6 +203,16 @@ impl Wellspring {
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
+
+    /// Sends it a signal, such as `-STOP`.
+    pub fn signal(&self, name: &str) {
+        self.process.signal(name);
+    }
+
+    /// Asks it to end (SIGTERM), and waits until it has.
+    pub async fn stop(self) {
+        self.process.stop().await;
+    }
 }
 
 /// The folder of an example.

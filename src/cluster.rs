@@ -1,0 +1,327 @@
+//! Replicas that share channels through Redis: the log of a channel is in Redis, one replica writes it, all follow it.
+//!
+//! ```text
+//! source ─► poller ─► draft channel ─► lead ─► shared log (Redis) ─► member, on every replica ─► channel ─► clients
+//! ```
+//!
+//! The discipline: nothing is given to a client before it stands in the shared log, so that no id is ever known to one replica
+//! alone. The replica that holds a resource's lease reads the source, into a draft that no client sees; what that draft makes of
+//! the readings is appended, and then followed like everybody else's. Fencing is Redis's: an append is refused unless the lease is
+//! the writer's and the newest change is the one that it knows. The lease follows demand: only who has readers asks for it.
+//!
+//! What a replica has stays when Redis is away; it is told to be stale when nobody has confirmed it for too long.
+
+mod lead;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::future::BoxFuture;
+use tokio::time::sleep_until;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::channel::past::Past;
+use crate::channel::{Channel, Hub};
+use crate::poller;
+use crate::source::redis_log::{Entry, Follower, Position, SharedLog, Token, Told};
+use crate::source::{Cause, SourceError};
+
+/// After which Redis is asked again when it failed to answer.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// How often a log that is told of is read all the same, as a safety net.
+const READ_AGAIN: Duration = Duration::from_secs(60);
+
+/// Reads the source into a draft, until it is dropped.
+pub type Writer = Box<dyn Fn() -> (Arc<Channel>, BoxFuture<'static, ()>) + Send + Sync>;
+
+/// How a shared channel is followed.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// Follows though nobody reads.
+    pub always: bool,
+    /// How long following goes on after the last reader.
+    pub linger: Duration,
+    /// How long a channel is kept after that, for readers that resume.
+    pub keep: Duration,
+    /// For how long what was followed last stands for the source.
+    pub stands: Duration,
+    /// A value that nobody has confirmed for so long is stale.
+    pub stale_after: Duration,
+    /// How long a replica that does not renew it has the lease: 2 intervals, so that another polls within 3.
+    pub lease: Duration,
+}
+
+/// One replica's part in a shared channel.
+pub struct Member {
+    /// What its clients read. Nobody writes into it but this.
+    pub channel: Arc<Channel>,
+    /// Where it stands.
+    pub hub: Arc<Hub>,
+    /// The log.
+    pub log: SharedLog,
+    /// Reads the source while the lease is ours; `None`: whoever publishes writes.
+    pub writer: Option<Writer>,
+    /// How it is followed.
+    pub plan: Plan,
+}
+
+/// What a member has of the log.
+#[derive(Debug, Default)]
+struct View {
+    /// The newest entry.
+    at: Position,
+    /// How things stand by it.
+    standing: Option<Past>,
+}
+
+/// Why following ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Nobody wants the channel.
+    Unwanted,
+    /// The process, or the stream.
+    Stopped,
+}
+
+impl Member {
+    /// Follows the log until nobody can want the channel any more, or until `stop`; then the lease is given up.
+    pub async fn run(&self, stop: &CancellationToken) {
+        loop {
+            if !self.wanted() && self.channel.rest(Instant::now() + self.plan.stands) {
+                tokio::select! {
+                    somebody = poller::rest(&self.channel, &self.hub, self.plan.keep) => {
+                        if !somebody {
+                            return debug!(channel = self.channel.name(), "channel closed");
+                        }
+                    }
+                    () = stop.cancelled() => return,
+                }
+            }
+            if self.follow(stop).await == End::Stopped {
+                return;
+            }
+        }
+    }
+
+    fn wanted(&self) -> bool {
+        self.plan.always || self.channel.wanted(self.plan.linger)
+    }
+
+    async fn unwanted(&self) {
+        match self.plan.always {
+            true => std::future::pending().await,
+            false => poller::feed::unwanted(&self.channel, self.plan.linger).await,
+        }
+    }
+
+    async fn follow(&self, stop: &CancellationToken) -> End {
+        let mut follower = self.log.follow();
+        let mut view = View::default();
+        let token = Token::new();
+        // When the server is asked next: how the log stands, and for the lease. Not while nothing is told.
+        let mut ask: Option<Instant> = None;
+        let mut failing: Option<Cause> = None;
+        let watched_since = Instant::now();
+        loop {
+            let stale_at = self.stale_at(watched_since);
+            let done = tokio::select! {
+                told = follower.next() => match told {
+                    Told::Up => {
+                        // Another server may be there, or nothing of what there was.
+                        view = View::default();
+                        ask = Some(Instant::now());
+                        continue;
+                    }
+                    Told::Entry(entry) => {
+                        self.take(&mut view, &entry);
+                        Ok(())
+                    }
+                    Told::Missed | Told::Released => {
+                        ask = Some(Instant::now());
+                        continue;
+                    }
+                    Told::Down(error) => {
+                        ask = None;
+                        Err(error)
+                    }
+                },
+                () = due(ask) => match self.ask(&mut view, &token, &mut follower, stop).await {
+                    Ok(Asked::End(end)) => return end,
+                    Ok(Asked::AgainIn(wait)) => {
+                        ask = Some(Instant::now() + wait);
+                        Ok(())
+                    }
+                    Err(error) => {
+                        ask = Some(Instant::now() + RETRY);
+                        Err(error)
+                    }
+                },
+                () = sleep_until(stale_at.into()), if failing.is_some() && stale_at > Instant::now() => {
+                    self.mark_stale(failing.unwrap_or(Cause::Redis), watched_since);
+                    continue;
+                }
+                () = self.unwanted() => return End::Unwanted,
+                () = stop.cancelled() => return End::Stopped,
+            };
+            match done {
+                Ok(()) => {
+                    if failing.take().is_some() {
+                        info!(
+                            channel = self.channel.name(),
+                            "the shared log answers again"
+                        );
+                    }
+                }
+                Err(error) => {
+                    self.tell_failure(&error, failing.is_none());
+                    failing = Some(error.cause);
+                    self.mark_stale(error.cause, watched_since);
+                }
+            }
+        }
+    }
+
+    /// Asks how the log stands, and for the lease; leads as long as it is ours.
+    async fn ask(
+        &self,
+        view: &mut View,
+        token: &Token,
+        follower: &mut Follower,
+        stop: &CancellationToken,
+    ) -> Result<Asked, SourceError> {
+        let Some(writer) = &self.writer else {
+            self.read_published(view).await?;
+            return Ok(Asked::AgainIn(READ_AGAIN));
+        };
+        let asked = Instant::now();
+        let claimed = self.log.claim(token, self.plan.lease).await?;
+        if claimed.at != view.at {
+            if claimed.at < view.at {
+                // The server has lost what it had.
+                *view = View::default();
+            }
+            self.catch_up(view).await?;
+        }
+        if claimed.won {
+            debug!(channel = self.channel.name(), "reading for all replicas");
+            let term = lead::Term::new(self, writer, token, asked, claimed.newest);
+            let end = term.lead(view, follower, stop).await;
+            debug!(
+                channel = self.channel.name(),
+                ?end,
+                "not reading for all replicas any more"
+            );
+            return Ok(match end {
+                Some(end) => Asked::End(end),
+                // Whatever it was, the source must not be read in a loop.
+                None => Asked::AgainIn(self.plan.lease / 4),
+            });
+        }
+        // Whoever has the lease reads the source; if nothing is written yet, it is about to be.
+        if let Some(standing) = view.standing.clone() {
+            self.follow_past(view, view.at, &standing.confirmed(claimed.age));
+        }
+        // A little later than it can be free, and not all at once.
+        let jitter = self.plan.lease.mul_f64(fastrand::f64() / 10.0);
+        Ok(Asked::AgainIn(claimed.left + jitter))
+    }
+
+    /// No source has what was published: the log has it. One that was lost is written again.
+    async fn read_published(&self, view: &mut View) -> Result<(), SourceError> {
+        self.catch_up(view).await?;
+        let past = self.channel.since(None);
+        if view.at == Position::default() && !past.is_empty() {
+            let (base, newest) = (past.base().to_string(), past.known().to_string());
+            self.log.found(&base, &newest, &past.write()).await?;
+        }
+        self.channel.confirm();
+        Ok(())
+    }
+
+    /// Takes what is in the log and not here yet.
+    async fn catch_up(&self, view: &mut View) -> Result<(), SourceError> {
+        for entry in self.log.after(view.at).await? {
+            if let Some(past) = self.read(&entry) {
+                // Whether anybody still reads the source, the lease tells.
+                self.follow_past(view, entry.at, &past.unsettled());
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&self, view: &mut View, entry: &Entry) {
+        if entry.at > view.at
+            && let Some(past) = self.read(entry)
+        {
+            self.follow_past(view, entry.at, &past);
+        }
+    }
+
+    fn follow_past(&self, view: &mut View, at: Position, past: &Past) {
+        if let Err(error) = self.channel.follow(past) {
+            warn!(channel = self.channel.name(), %error, "a shared value cannot be read");
+        }
+        view.at = at;
+        view.standing = Some(past.standing());
+    }
+
+    fn read(&self, entry: &Entry) -> Option<Past> {
+        let past = Past::read(&entry.base, &entry.past, entry.age);
+        if past.is_none() {
+            let channel = self.channel.name();
+            warn!(channel, at = %entry.at, "what stands in the shared log is nothing that this release knows");
+        }
+        past
+    }
+
+    fn stale_at(&self, watched_since: Instant) -> Instant {
+        let confirmed = self.channel.confirmed_at();
+        confirmed.map_or(watched_since, |at| at.max(watched_since)) + self.plan.stale_after
+    }
+
+    /// Tells readers that nobody confirms the value any more, if that is so by now; else lets newcomers have it.
+    fn mark_stale(&self, cause: Cause, watched_since: Instant) {
+        let fresh =
+            self.channel.confirmed_at().is_some() && self.stale_at(watched_since) > Instant::now();
+        match fresh && self.writer.is_some() {
+            true => self.channel.settle(),
+            false => self.channel.stale(cause.as_str()),
+        }
+    }
+
+    fn tell_failure(&self, error: &SourceError, first: bool) {
+        let (channel, cause, detail) = (
+            self.channel.name(),
+            error.cause,
+            error.detail.escape_debug(),
+        );
+        match first {
+            true => warn!(channel, %cause, %detail, "the shared log does not answer"),
+            false => debug!(channel, %cause, %detail, "the shared log still does not answer"),
+        }
+    }
+}
+
+/// What came of asking for the lease.
+enum Asked {
+    AgainIn(Duration),
+    End(End),
+}
+
+async fn due(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+impl std::fmt::Debug for Member {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Member")
+            .field("channel", &self.channel.name())
+            .field("log", &self.log)
+            .finish_non_exhaustive()
+    }
+}

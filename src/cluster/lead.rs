@@ -1,0 +1,187 @@
+//! Reading for all replicas, as long as the lease is ours.
+//!
+//! The discipline of the loop: what is in flight at Redis is one append or renewal at a time; readers here are given nothing
+//! before it stands there; whenever Redis says that the lease or the log is not as we know them, the term is over and nothing more
+//! is written.
+
+use std::time::{Duration, Instant};
+
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use super::{End, Follower, Member, Token, Told, View, Writer};
+use crate::channel::past::Past;
+use crate::channel::{Channel, EventId};
+use crate::source::redis_log::{Appended, News};
+
+/// One stretch of time in which a replica has the lease.
+pub(super) struct Term<'a> {
+    member: &'a Member,
+    writer: &'a Writer,
+    token: &'a Token,
+    /// Until then nobody else can have it.
+    until: Instant,
+    /// The newest change that the log has; empty: none.
+    newest: String,
+    /// When the last poll that was counted began.
+    counted: Option<Instant>,
+}
+
+/// The term goes on, or does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Still {
+    Ours,
+    Lost,
+}
+
+impl<'a> Term<'a> {
+    /// `asked`: when the lease was asked for. `newest`: the newest change that the log has.
+    pub(super) fn new(
+        member: &'a Member,
+        writer: &'a Writer,
+        token: &'a Token,
+        asked: Instant,
+        newest: String,
+    ) -> Self {
+        Self {
+            member,
+            writer,
+            token,
+            until: asked + member.plan.lease,
+            newest,
+            counted: None,
+        }
+    }
+
+    /// Reads the source and appends what comes of it. Gives why following ends with it; `None`: only the lease is lost.
+    pub(super) async fn lead(
+        mut self,
+        view: &mut View,
+        follower: &mut Follower,
+        stop: &CancellationToken,
+    ) -> Option<End> {
+        let (draft, mut work) = (self.writer)();
+        let past = self.member.channel.since(None).unsettled();
+        // It has been read once, and what could not be read is not in it.
+        let _ = draft.succeed(&past);
+        draft.change_writer();
+        let _reader = draft.subscribe();
+        let mut version = draft.version();
+        version.mark_changed();
+        let mut renewal = interval(self.member.plan.lease / 3);
+        renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let end = loop {
+            let still = tokio::select! {
+                () = &mut work => Still::Lost,
+                _ = version.changed() => self.tell(&draft, view).await,
+                _ = renewal.tick() => match self.tell(&draft, view).await {
+                    Still::Ours => self.renew(&draft, view).await,
+                    Still::Lost => Still::Lost,
+                },
+                told = follower.next() => match told {
+                    Told::Entry(entry) if entry.at > view.at => Still::Lost,
+                    _ => Still::Ours,
+                },
+                () = self.member.unwanted() => break Some(End::Unwanted),
+                () = stop.cancelled() => break Some(End::Stopped),
+            };
+            self.show(&draft);
+            if still == Still::Lost {
+                break None;
+            }
+        };
+        if end.is_some() {
+            // It ends by itself should this fail.
+            let _ = self.member.log.release(self.token).await;
+        }
+        self.member.channel.no_poll_due();
+        end
+    }
+
+    /// Appends what the draft has and the log does not.
+    async fn tell(&mut self, draft: &Channel, view: &mut View) -> Still {
+        let known = EventId::parse(self.newest.as_bytes());
+        let past = draft.since(known);
+        if !self.is_news(&past, view) {
+            return Still::Ours;
+        }
+        let (base, newest) = (past.base().to_string(), past.known().to_string());
+        let text = past.write();
+        let news = News {
+            known: &self.newest,
+            base: &base,
+            newest: &newest,
+            past: &text,
+            age: age(draft),
+        };
+        match self.member.log.append(self.token, news).await {
+            Ok(Appended::At(at)) => {
+                self.member.follow_past(view, at, &past);
+                self.newest = newest;
+                Still::Ours
+            }
+            Ok(Appended::Fenced | Appended::Moved) => Still::Lost,
+            Err(error) => {
+                self.member.tell_failure(&error, false);
+                self.unless_over()
+            }
+        }
+    }
+
+    fn is_news(&self, past: &Past, view: &View) -> bool {
+        match &view.standing {
+            Some(standing) => !past.adds_nothing_to(standing),
+            None => past.is_settled() || !past.is_empty(),
+        }
+    }
+
+    async fn renew(&mut self, draft: &Channel, view: &View) -> Still {
+        let asked = Instant::now();
+        let lease = self.member.plan.lease;
+        let is_stale = view.standing.as_ref().is_some_and(Past::is_stale);
+        let age = age(draft).filter(|_| !is_stale);
+        match self.member.log.renew(self.token, lease, age).await {
+            Ok(true) => {
+                self.until = asked + lease;
+                if let Some(at) = draft.confirmed_at().filter(|_| age.is_some()) {
+                    self.member.channel.confirm_as_of(at);
+                }
+                Still::Ours
+            }
+            Ok(false) => Still::Lost,
+            Err(error) => {
+                self.member.tell_failure(&error, false);
+                self.unless_over()
+            }
+        }
+    }
+
+    fn unless_over(&self) -> Still {
+        match Instant::now() < self.until {
+            true => Still::Ours,
+            false => Still::Lost,
+        }
+    }
+
+    /// Shows operators what the poller does, where they look for it.
+    fn show(&mut self, draft: &Channel) {
+        let channel = &self.member.channel;
+        let polls = draft.polls();
+        match polls.due {
+            Some(due) => channel.poll_due(due, polls.last),
+            None => channel.no_poll_due(),
+        }
+        let began = polls.last.map(|poll| poll.began);
+        if began > self.counted {
+            self.counted = began;
+            // Each reader here would have asked for itself.
+            let others = channel.readers().saturating_sub(1);
+            channel.metrics().saved.inc_by(others as u64);
+        }
+    }
+}
+
+/// Since the source confirmed what the draft has.
+fn age(draft: &Channel) -> Option<Duration> {
+    draft.confirmed_at().map(|at| at.elapsed())
+}

@@ -1,0 +1,71 @@
+//! Where the channels of a stream are shared between replicas.
+
+use std::time::Duration;
+
+use crate::cluster;
+use crate::config::{Sharing, Source, Start, Stream};
+use crate::params::Params;
+use crate::source::redis_log::{Bounds, SharedLog};
+use crate::source::redis_server::RedisClient;
+
+/// A lease is as long as two intervals, within these bounds.
+const SHORTEST_LEASE: Duration = Duration::from_millis(500);
+const LONGEST_LEASE: Duration = Duration::from_secs(30);
+
+/// The lease of what is listened to.
+const LISTENING_LEASE: Duration = Duration::from_secs(3);
+
+/// What the channels of one stream share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    client: RedisClient,
+    sharing: Sharing,
+    bounds: Bounds,
+    pub(super) plan: cluster::Plan,
+}
+
+impl Shared {
+    pub(super) fn new(client: RedisClient, sharing: Sharing, stream: &Stream) -> Self {
+        let lease = match &stream.source {
+            Source::Http(_) | Source::RedisKey(_) => stream.every * 2,
+            _ => LISTENING_LEASE,
+        };
+        let lease = lease.clamp(SHORTEST_LEASE, LONGEST_LEASE);
+        let is_kept = matches!(&stream.source, Source::Publish(publish) if publish.retain);
+        let history = stream.history;
+        Self {
+            client,
+            sharing,
+            bounds: Bounds {
+                // Some entries tell only how things stand.
+                entries: 2 * history.events + 64,
+                // Values are written as JSON strings there.
+                bytes: 2 * history.bytes,
+                keep: (!is_kept).then(|| history.age.max(lease * 2)),
+            },
+            plan: cluster::Plan {
+                always: stream.start == Start::Always,
+                linger: stream.linger,
+                keep: history.age,
+                stands: stream.every,
+                stale_after: stream.stale_after,
+                lease,
+            },
+        }
+    }
+
+    /// The log of one channel.
+    pub(super) fn log(&self, params: &Params) -> SharedLog {
+        let identity = [self.sharing.identity.as_str()];
+        let parts: Vec<&str> = identity
+            .into_iter()
+            .chain(params.0.iter().map(AsRef::as_ref))
+            .collect();
+        SharedLog::new(
+            self.client.clone(),
+            &self.sharing.space,
+            &parts,
+            self.bounds,
+        )
+    }
+}

@@ -1,0 +1,374 @@
+//! Replicas that share polls, events and ids through Redis: CONTRACT §2 `cluster`. The real binary, in several processes.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use super::support::client::{EventSource, get, pair, request};
+use super::support::process::Wellspring;
+use super::support::redis::TestRedis;
+use super::support::upstream::{TestUpstream, json, status};
+use super::support::{eventually, soon};
+
+/// From poll start to poll start.
+const EVERY: Duration = Duration::from_millis(500);
+
+/// A replica whose polls say `name`.
+async fn replica(redis: &TestRedis, upstream: &TestUpstream, name: &str) -> Wellspring {
+    Wellspring::with(&format!(
+        "listeners: [{{address: \"127.0.0.1:0\"}}]\nadmin: off\nredis:\n  main: {{url: \"{}\"}}\ncluster: {{redis: main, name: test}}\n\
+         shutdown: {{drain: 1s}}\nupstreams:\n  legacy: {{url: \"{}\", headers: {{x-replica: {name}}}}}\nstreams:\n  - path: /value\n    \
+         http: {{upstream: legacy}}\n    every: 500ms\n    history: {{events: 1000}}\n    deliver: [value, json-patch]\n    linger: 1s\n  - path: \"/alerts/{{room}}\"\n    publish: {{path: \"/publish/{{room}}\"}}\n",
+        redis.url(),
+        upstream.url(),
+    ))
+    .await
+}
+
+/// An upstream whose value is another one at each poll.
+async fn counting() -> (TestUpstream, Arc<AtomicUsize>) {
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = count.clone();
+    let upstream = TestUpstream::start(move |_| {
+        json(&format!(
+            "{{\"n\":{}}}",
+            counted.fetch_add(1, Ordering::Relaxed) + 1
+        ))
+    })
+    .await;
+    (upstream, count)
+}
+
+/// Who polled, from the request at `from` on.
+fn pollers(upstream: &TestUpstream, from: usize) -> BTreeSet<String> {
+    let requests = upstream.requests();
+    let names = requests[from..]
+        .iter()
+        .filter_map(|request| request.header("x-replica"));
+    names.map(str::to_owned).collect()
+}
+
+/// Which of the replicas polls.
+async fn holder(upstream: &TestUpstream) -> usize {
+    let from = upstream.count();
+    eventually("a poll", || upstream.count() > from).await;
+    let name = pollers(upstream, from).pop_first().expect("one");
+    name.strip_prefix('r')
+        .and_then(|name| name.parse().ok())
+        .expect("a replica")
+}
+
+/// Reads on, each number once and in order, up to the first that is at least `to`; gives it with its id.
+async fn count_on(stream: &mut EventSource, mut last: usize, to: usize) -> (usize, String) {
+    loop {
+        let event = stream.event().await;
+        if event.name == "stale" || event.name == "fresh" {
+            continue;
+        }
+        assert_eq!(event.data, format!("{{\"n\":{}}}", last + 1), "{event:?}");
+        last += 1;
+        if last >= to {
+            return (last, event.id);
+        }
+    }
+}
+
+fn number(data: &str) -> usize {
+    let digits: String = data.chars().filter(char::is_ascii_digit).collect();
+    digits.parse().expect("a number")
+}
+
+struct Cluster {
+    redis: TestRedis,
+    upstream: TestUpstream,
+    replicas: Vec<Option<Wellspring>>,
+}
+
+impl Cluster {
+    async fn of_three() -> Self {
+        let redis = TestRedis::start();
+        let (upstream, _) = counting().await;
+        let mut replicas = Vec::new();
+        for name in ["r0", "r1", "r2"] {
+            replicas.push(Some(replica(&redis, &upstream, name).await));
+        }
+        Self {
+            redis,
+            upstream,
+            replicas,
+        }
+    }
+
+    fn address(&self, replica: usize) -> std::net::SocketAddr {
+        self.replicas[replica].as_ref().expect("it runs").address
+    }
+
+    /// A stream from each, and the first number of each.
+    async fn watch(&self) -> Vec<(EventSource, usize, String)> {
+        let mut streams = Vec::new();
+        for replica in 0..self.replicas.len() {
+            let mut stream = EventSource::open(self.address(replica), "/value").await;
+            let first = stream.event().await;
+            streams.push((stream, number(&first.data), first.id));
+        }
+        streams
+    }
+}
+
+/// One poller in the whole cluster; the same ids everywhere, and any replica serves any of them; a newcomer gets the value
+/// without a poll.
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_share_polls_events_and_ids() {
+    let cluster = Cluster::of_three().await;
+    let mut streams = cluster.watch().await;
+    let to = streams
+        .iter()
+        .map(|(_, first, _)| *first)
+        .max()
+        .expect("three")
+        + 3;
+    let from = cluster.upstream.count();
+    let mut ids = BTreeSet::new();
+    for (stream, first, _) in &mut streams {
+        let (last, id) = count_on(stream, *first, to).await;
+        assert_eq!(last, to);
+        ids.insert(id);
+    }
+    assert_eq!(ids.len(), 1, "the same event has the same id: {ids:?}");
+    assert_eq!(pollers(&cluster.upstream, from).len(), 1);
+    for (replica, (_, first, id)) in streams.iter().enumerate() {
+        let mut resumed =
+            EventSource::resume(cluster.address((replica + 1) % 3), "/value", id).await;
+        count_on(&mut resumed, *first, to).await;
+    }
+    let late = replica(&cluster.redis, &cluster.upstream, "r3").await;
+    let before = cluster.upstream.count();
+    let snapshot = get(late.address, "/value", &[]).await;
+    assert_eq!(snapshot.head.status, 200);
+    assert!(number(&snapshot.body) >= to, "{}", snapshot.body);
+    assert!(!pollers(&cluster.upstream, before.saturating_sub(2)).contains("r3"));
+}
+
+/// Whatever ends the holder: another one polls within 3 intervals, and no client misses an event or gets one twice.
+async fn lose_holder(signal: &str) -> (Cluster, usize, Vec<(EventSource, usize, String)>) {
+    let cluster = Cluster::of_three().await;
+    let mut streams = cluster.watch().await;
+    let holder = holder(&cluster.upstream).await;
+    cluster.replicas[holder]
+        .as_ref()
+        .expect("it runs")
+        .signal(signal);
+    let (lost, from) = (Instant::now(), cluster.upstream.count());
+    let other = || {
+        pollers(&cluster.upstream, from)
+            .iter()
+            .any(|name| *name != format!("r{holder}"))
+    };
+    eventually("another replica polls", other).await;
+    let took = lost.elapsed();
+    assert!(took < 3 * EVERY + Duration::from_millis(300), "{took:?}");
+    let to = cluster.upstream.count() + 2;
+    for (replica, (stream, last, id)) in streams.iter_mut().enumerate() {
+        if replica != holder {
+            (*last, *id) = count_on(stream, *last, to).await;
+        }
+    }
+    (cluster, holder, streams)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_holder_is_replaced() {
+    let (cluster, holder, streams) = lose_holder("-KILL").await;
+    // Its own clients come back to another one.
+    let (_, last, id) = &streams[holder];
+    let mut resumed = EventSource::resume(cluster.address((holder + 1) % 3), "/value", id).await;
+    count_on(&mut resumed, *last, last + 4).await;
+}
+
+/// Fencing: the old holder wakes up, believes that it holds the lease, and can append nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_holder_that_returns_appends_nothing() {
+    let (cluster, holder, mut streams) = lose_holder("-STOP").await;
+    cluster.replicas[holder]
+        .as_ref()
+        .expect("it runs")
+        .signal("-CONT");
+    let from = cluster.upstream.count();
+    // Its own clients go on, too: what happened meanwhile, in order, and then what happens.
+    let to = from + 4;
+    let mut ids = BTreeSet::new();
+    for (stream, last, _) in &mut streams {
+        ids.insert(soon("it goes on", count_on_leniently(stream, *last, to)).await);
+    }
+    assert_eq!(ids.len(), 1, "{ids:?}");
+}
+
+/// As [`count_on`]; the poll of a holder that was frozen is lost with it, so a number may be missing.
+async fn count_on_leniently(stream: &mut EventSource, mut last: usize, to: usize) -> String {
+    loop {
+        let event = stream.event().await;
+        if event.name == "stale" || event.name == "fresh" {
+            continue;
+        }
+        let number = number(&event.data);
+        assert!(number > last, "{number} after {last}");
+        last = number;
+        if last >= to {
+            return event.id;
+        }
+    }
+}
+
+/// A holder that stops in order gives the lease up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_holder_that_stops_gives_way() {
+    let mut cluster = Cluster::of_three().await;
+    let mut streams = cluster.watch().await;
+    let holder = holder(&cluster.upstream).await;
+    let (stream, ..) = streams.remove(holder);
+    drop(stream);
+    let replica = cluster.replicas[holder].take().expect("it runs");
+    replica.stop().await;
+    let to = cluster.upstream.count() + 3;
+    for (stream, last, _) in &mut streams {
+        count_on(stream, *last, to).await;
+    }
+}
+
+/// A server that lost everything is told again what the replicas have: ids stay known, and nothing comes twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_forgot_everything_is_told_again() {
+    let mut cluster = Cluster::of_three().await;
+    let mut streams = cluster.watch().await;
+    for restart in [false, true] {
+        match restart {
+            false => drop(cluster.redis.cli(&["FLUSHALL"])),
+            true => {
+                cluster.redis.kill();
+                cluster.redis.restart();
+            }
+        }
+        let to = cluster.upstream.count() + 4;
+        for (stream, last, id) in &mut streams {
+            *id = soon("it goes on", count_on_leniently(stream, *last, to)).await;
+            *last = to;
+        }
+    }
+    let (_, _, id) = &streams[0];
+    let mut resumed = EventSource::resume(cluster.address(1), "/value", id).await;
+    let next = resumed.event().await;
+    assert_ne!(next.name, "reset");
+}
+
+/// Without Redis what there is stays, and is told to be stale; then everything goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_redis_values_stay_and_are_stale() {
+    let mut cluster = Cluster::of_three().await;
+    let mut streams = cluster.watch().await;
+    cluster.redis.kill();
+    for (stream, ..) in &mut streams {
+        assert!(
+            soon("stale", stream.until("stale"))
+                .await
+                .contains("\"redis\"")
+        );
+    }
+    assert_eq!(
+        get(cluster.address(0), "/value", &[]).await.head.status,
+        200
+    );
+    cluster.redis.restart();
+    for (stream, ..) in &mut streams {
+        soon("fresh", stream.until("fresh")).await;
+        stream.event().await;
+    }
+}
+
+/// How the source stands reaches all replicas, once each.
+#[tokio::test(flavor = "multi_thread")]
+async fn trouble_of_the_source_is_shared() {
+    let redis = TestRedis::start();
+    let upstream = TestUpstream::saying(json("1")).await;
+    let replicas = [
+        replica(&redis, &upstream, "r0").await,
+        replica(&redis, &upstream, "r1").await,
+    ];
+    let mut streams = Vec::new();
+    for replica in &replicas {
+        let mut stream = EventSource::open(replica.address, "/value").await;
+        assert_eq!(stream.event().await.data, "1");
+        streams.push(stream);
+    }
+    upstream.say(status(404, ""));
+    for stream in &mut streams {
+        assert_eq!(stream.next().await, pair("gone", "{}"));
+    }
+    upstream.say(json("1"));
+    for stream in &mut streams {
+        assert_eq!(
+            stream.event().await.data,
+            "1",
+            "a value after gone is an event"
+        );
+    }
+    upstream.say(status(500, ""));
+    for stream in &mut streams {
+        assert!(
+            soon("stale", stream.until("stale"))
+                .await
+                .contains("\"status\"")
+        );
+    }
+    upstream.say(json("2"));
+    for stream in &mut streams {
+        assert_eq!(stream.next().await, pair("fresh", "{}"));
+        assert_eq!(stream.event().await.data, "2");
+    }
+}
+
+/// What one replica accepted reaches the clients of all, once each, in one order; what is retained survives every replica.
+#[tokio::test(flavor = "multi_thread")]
+async fn published_messages_are_shared_and_survive() {
+    let mut cluster = Cluster::of_three().await;
+    let mut streams = Vec::new();
+    for replica in 0..3 {
+        streams.push(EventSource::open(cluster.address(replica), "/alerts/a").await);
+    }
+    let posted = request(cluster.address(0), "POST", "/publish/a", &[], "first").await;
+    assert_eq!(posted.head.status, 202, "{}", posted.body);
+    for stream in &mut streams {
+        assert_eq!(soon("the first", stream.event()).await.data, "first");
+    }
+    let posts = (0..30).map(|number| {
+        let address = cluster.address(number % 3);
+        async move {
+            let posted = request(address, "POST", "/publish/a", &[], &number.to_string()).await;
+            assert_eq!(posted.head.status, 202, "{}", posted.body);
+        }
+    });
+    futures_util::future::join_all(posts).await;
+    let mut orders = Vec::new();
+    for stream in &mut streams {
+        let mut order = Vec::new();
+        for _ in 0..30 {
+            let event = soon("a message", stream.event()).await;
+            order.push((event.id, event.data));
+        }
+        orders.push(order);
+    }
+    assert!(orders.iter().all(|order| *order == orders[0]));
+    let all: BTreeSet<_> = orders[0].iter().map(|(_, data)| data.clone()).collect();
+    assert_eq!(all.len(), 30);
+    let (id, last) = orders[0].last().cloned().expect("thirty");
+    drop(streams);
+    for replica in &mut cluster.replicas {
+        replica.take().expect("it runs").stop().await;
+    }
+    let late = replica(&cluster.redis, &cluster.upstream, "r3").await;
+    assert_eq!(get(late.address, "/alerts/a", &[]).await.body, last);
+    let (second, _) = &orders[0][27];
+    let mut resumed = EventSource::resume(late.address, "/alerts/a", second).await;
+    assert_eq!(resumed.event().await.id, orders[0][28].0);
+    assert_eq!(resumed.event().await.id, id);
+}
