@@ -12,6 +12,7 @@ DELETE /quotes/ACME
 """
 
 import json
+import os
 import pathlib
 import random
 import sys
@@ -91,7 +92,7 @@ def main():
     port, seconds = (sys.argv[1:] + ["8001", "1"][len(sys.argv) - 1 :])[:2]
     if float(seconds) > 0:
         threading.Thread(target=move, args=[float(seconds)], daemon=True).start()
-    server = ThreadingHTTPServer(("127.0.0.1", int(port)), Api)
+    server = ThreadingHTTPServer((os.environ.get("ADDRESS", "127.0.0.1"), int(port)), Api)
     print(f"listening on http://127.0.0.1:{server.server_port}", flush=True)
     try:
         server.serve_forever()

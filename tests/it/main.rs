@@ -24,6 +24,7 @@ mod polling;
 mod publish;
 mod redis;
 mod reload;
+mod replicas;
 mod resume;
 mod scenes;
 mod secrets;
