@@ -309,8 +309,19 @@ impl From<&Marker> for Mark {
 }
 
 fn syntax(text: &str, error: &ScanError) -> Problem {
+    // As YAML 1.2 (§5.4) breaks them.
+    let text = text.replace("\r\n", "\n").replace('\r', "\n");
+    let lines: Vec<&str> = text.split('\n').collect();
     let mark = Mark::from(error.marker());
-    let line = text.lines().nth(mark.line - 1).unwrap_or_default();
+    // The parser tells of what is missing at the end in the line after it.
+    let mark = match lines.last() {
+        Some(last) if mark.line > lines.len() => Mark {
+            line: lines.len(),
+            column: last.chars().count() + 1,
+        },
+        _ => mark,
+    };
+    let line = lines.get(mark.line - 1).copied().unwrap_or_default();
     mark.problem(format!(
         "not YAML: {}{}",
         error.info(),
@@ -438,6 +449,9 @@ mod tests {
             ("a:\n\t- b\n", "2:2: not YAML: tabs disallowed"),
             ("a: 'b\n", "1:4: not YAML: "),
             ("a: b: c\n", "1:5: not YAML: "),
+            // What is missing is missing at the end of the file, not behind it.
+            ("a:\n  b: {c", "2:8: not YAML: "),
+            ("a:\r  b: {c", "2:8: not YAML: "),
         ] {
             let problems = problems(text);
             assert_eq!(problems.len(), 1, "{text}: {problems:?}");
