@@ -1,6 +1,6 @@
 //! What is wrong with a configuration file, and where.
 
-use std::fmt;
+use std::fmt::{self, Write};
 
 /// One mistake. Prints as `LINE:COLUMN: key.path: what is wrong (what to write)`, on one line.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,7 +53,11 @@ impl fmt::Display for Problem {
         if !self.path.is_empty() {
             write!(f, "{}: ", self.path)?;
         }
-        f.write_str(&self.text)
+        // A name from the file may hold what ends a line, or moves the cursor of a terminal.
+        self.text.chars().try_for_each(|c| match c.is_control() {
+            true => write!(f, "{}", c.escape_default()),
+            false => f.write_char(c),
+        })
     }
 }
 
@@ -73,5 +77,23 @@ impl<'a> IntoIterator for &'a Problems {
 
     fn into_iter(self) -> Self::IntoIter {
         self.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// EDGE O6: whatever stands in the file, a problem is one line.
+    #[test]
+    fn a_problem_is_one_line() {
+        let problem = Problem {
+            line: 1,
+            column: 2,
+            path: "a".into(),
+            text: "write b\n\u{1b}[2Jc or ü".into(),
+        };
+        let line = r"1:2: a: write b\n\u{1b}[2Jc or ü";
+        assert_eq!(problem.to_string(), line);
     }
 }
