@@ -23,6 +23,12 @@ pub fn json() -> String {
     format!("{schema:#}")
 }
 
+/// The file as an editor sees it, if it is YAML: for those who hold the schema against files. No part of the interface.
+#[doc(hidden)]
+pub fn document(text: &str) -> Option<Value> {
+    yaml::parse(text).0.map(|node| to_json(&node))
+}
+
 /// A YAML value as JSON, by the core schema of YAML 1.2.
 pub(super) fn to_json(node: &Node) -> Value {
     match &node.kind {
@@ -146,3 +152,5 @@ fn kind(kind: &Kind) -> Value {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod verdict;
