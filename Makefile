@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fmt bench image-test
+.PHONY: help demo test lint fmt bench fuzz image-test
 
 # What tests/setup wrote: the paths that tests look for, and the folder of what it installed.
 ENVIRONMENT := . .test/env
@@ -47,6 +47,17 @@ bench: ## Measure the gateway against a bare broadcaster and others; QUICK=1 tak
 	cargo run --release --locked --manifest-path benches/harness/Cargo.toml -- \
 		--gateway "$$target/release/wellspring" --bare "$$target/release/examples/bare_proxy" \
 		$${WELLSPRING_PYTHON:+--python "$$WELLSPRING_PYTHON"} --append 'cargo bench --quiet --locked --bench diff' $(if $(filter-out 0,$(QUICK)),--quick)
+
+# What is found stays under .test/fuzz, what breaks a law under fuzz/artifacts. No sanitizer: there is no unsafe code to watch,
+# and without one no nightly compiler is needed.
+fuzz: ## Search for input that breaks a law of fuzz/src: TARGET=json TIME=600; without TARGET each for TIME=60 seconds
+	@tests/setup fuzz
+	$(ENVIRONMENT)
+	for target in $(or $(TARGET),$$(ls fuzz/corpus)); do
+		mkdir -p ".test/fuzz/$$target"
+		cargo fuzz run --sanitizer none "$$target" ".test/fuzz/$$target" "fuzz/corpus/$$target" -- \
+			-max_total_time=$(or $(TIME),60) -timeout=10 -dict="fuzz/words"
+	done
 
 image-test: ## Build the container image without a container engine, and try it; needs root
 	tests/image/run

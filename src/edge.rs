@@ -56,6 +56,8 @@ use access_log::{Record, RequestId};
 use auth::{Gate, Identity};
 use client_address::ClientAddress;
 use cors::Header;
+#[doc(hidden)]
+pub use front::doors;
 pub use front::{Settings, TlsError};
 use limit::{NoPlace, Place, Places};
 use live::Live;

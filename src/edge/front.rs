@@ -3,6 +3,8 @@
 //! Handshakes run in tasks of their own, so that what they need is gone when a connection is served.
 
 mod body;
+#[doc(hidden)]
+pub mod doors;
 mod head;
 mod http1;
 mod http2;

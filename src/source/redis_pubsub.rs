@@ -8,6 +8,8 @@ use super::{Feed, FeedItem, Message};
 use crate::config;
 use crate::config::{Envelope, PubSubName, RedisFormat};
 use crate::params::{Escape, Params};
+#[doc(hidden)]
+pub use envelope::open_flask_sse;
 
 /// The messages of one channel or pattern. Feeds of the same topic share one subscription.
 #[derive(Debug)]
@@ -39,7 +41,7 @@ impl PubSubFeed {
             Envelope::None => read(payload, self.format)
                 .map(|data| Message { data, event: None })
                 .map_err(|error| error.to_string()),
-            Envelope::FlaskSse => envelope::open_flask_sse(payload),
+            Envelope::FlaskSse => open_flask_sse(payload),
         }
     }
 }

@@ -13,6 +13,7 @@ mod compression;
 mod cors;
 mod fanout;
 mod front;
+mod fuzz;
 mod hops;
 mod http2;
 mod isolation;

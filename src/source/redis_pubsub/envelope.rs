@@ -6,7 +6,7 @@ use crate::value::{Json, Value};
 
 /// `type` becomes the event name and must be one (EDGE E6); `data` is the data, a string as text, anything else as JSON.
 /// `id` and `retry` are ignored: ids are the gateway's own. The error is for the log.
-pub(super) fn open_flask_sse(payload: &[u8]) -> Result<Message, String> {
+pub fn open_flask_sse(payload: &[u8]) -> Result<Message, String> {
     let envelope =
         Value::parse_json(payload).map_err(|error| format!("not an envelope: {error}"))?;
     let Some(Json::Object(members)) = envelope.as_json() else {
