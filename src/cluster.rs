@@ -68,8 +68,10 @@ pub struct Member {
 }
 
 /// What a member has of the log.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct View {
+    /// Since when it is followed.
+    since: Instant,
     /// The newest entry.
     at: Position,
     /// How things stand by it.
@@ -83,6 +85,21 @@ enum End {
     Unwanted,
     /// The process, or the stream.
     Stopped,
+}
+
+impl View {
+    fn new() -> Self {
+        Self {
+            since: Instant::now(),
+            at: Position::default(),
+            standing: None,
+        }
+    }
+
+    /// The server may have lost what it had.
+    fn forget(&mut self) {
+        (self.at, self.standing) = (Position::default(), None);
+    }
 }
 
 impl Member {
@@ -118,19 +135,20 @@ impl Member {
 
     async fn follow(&self, stop: &CancellationToken) -> End {
         let mut follower = self.log.follow();
-        let mut view = View::default();
+        let mut view = View::new();
         let token = Token::new();
         // When the server is asked next: how the log stands, and for the lease. Not while nothing is told.
         let mut ask: Option<Instant> = None;
         let mut failing: Option<Cause> = None;
-        let watched_since = Instant::now();
         loop {
-            let stale_at = self.stale_at(watched_since);
+            let stale_at = self.stale_at(&view);
+            // Whoever has the lease says now and then that the source confirms the value, or that it does not.
+            let silent_at = stale_at + self.plan.lease;
             let done = tokio::select! {
                 told = follower.next() => match told {
                     Told::Up => {
                         // Another server may be there, or nothing of what there was.
-                        view = View::default();
+                        view.forget();
                         ask = Some(Instant::now());
                         continue;
                     }
@@ -159,7 +177,11 @@ impl Member {
                     }
                 },
                 () = sleep_until(stale_at.into()), if failing.is_some() && stale_at > Instant::now() => {
-                    self.mark_stale(failing.unwrap_or(Cause::Redis), watched_since);
+                    self.mark_stale(failing.unwrap_or(Cause::Redis), &view);
+                    continue;
+                }
+                () = sleep_until(silent_at.into()), if self.writer.is_some() && silent_at > Instant::now() => {
+                    self.mark_stale(Cause::Redis, &view);
                     continue;
                 }
                 () = self.unwanted() => return End::Unwanted,
@@ -177,7 +199,7 @@ impl Member {
                 Err(error) => {
                     self.tell_failure(&error, failing.is_none());
                     failing = Some(error.cause);
-                    self.mark_stale(error.cause, watched_since);
+                    self.mark_stale(error.cause, &view);
                 }
             }
         }
@@ -199,8 +221,7 @@ impl Member {
         let claimed = self.log.claim(token, self.plan.lease).await?;
         if claimed.at != view.at {
             if claimed.at < view.at {
-                // The server has lost what it had.
-                *view = View::default();
+                view.forget();
             }
             self.catch_up(view).await?;
         }
@@ -213,7 +234,7 @@ impl Member {
                 ?end,
                 "not reading for all replicas any more"
             );
-            return Ok(match end {
+            return Ok(match end? {
                 Some(end) => Asked::End(end),
                 // Whatever it was, the source must not be read in a loop.
                 None => Asked::AgainIn(self.plan.lease / 4),
@@ -276,15 +297,14 @@ impl Member {
         past
     }
 
-    fn stale_at(&self, watched_since: Instant) -> Instant {
+    fn stale_at(&self, view: &View) -> Instant {
         let confirmed = self.channel.confirmed_at();
-        confirmed.map_or(watched_since, |at| at.max(watched_since)) + self.plan.stale_after
+        confirmed.map_or(view.since, |at| at.max(view.since)) + self.plan.stale_after
     }
 
     /// Tells readers that nobody confirms the value any more, if that is so by now; else lets newcomers have it.
-    fn mark_stale(&self, cause: Cause, watched_since: Instant) {
-        let fresh =
-            self.channel.confirmed_at().is_some() && self.stale_at(watched_since) > Instant::now();
+    fn mark_stale(&self, cause: Cause, view: &View) {
+        let fresh = self.channel.confirmed_at().is_some() && self.stale_at(view) > Instant::now();
         match fresh && self.writer.is_some() {
             true => self.channel.settle(),
             false => self.channel.stale(cause.as_str()),

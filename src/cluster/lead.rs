@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{End, Follower, Member, Token, Told, View, Writer};
 use crate::channel::past::Past;
 use crate::channel::{Channel, EventId};
+use crate::source::SourceError;
 use crate::source::redis_log::{Appended, News};
 
 /// One stretch of time in which a replica has the lease.
@@ -25,6 +26,10 @@ pub(super) struct Term<'a> {
     newest: String,
     /// When the last poll that was counted began.
     counted: Option<Instant>,
+    /// Whether the draft has what the log does not.
+    untold: bool,
+    /// Why the server could not be told.
+    trouble: Option<SourceError>,
 }
 
 /// The term goes on, or does not.
@@ -50,16 +55,19 @@ impl<'a> Term<'a> {
             until: asked + member.plan.lease,
             newest,
             counted: None,
+            untold: false,
+            trouble: None,
         }
     }
 
-    /// Reads the source and appends what comes of it. Gives why following ends with it; `None`: only the lease is lost.
+    /// Reads the source and appends what comes of it. Gives why following ends with it; `None`: only the lease is lost. An error: it
+    /// is lost as the server did not answer.
     pub(super) async fn lead(
         mut self,
         view: &mut View,
         follower: &mut Follower,
         stop: &CancellationToken,
-    ) -> Option<End> {
+    ) -> Result<Option<End>, SourceError> {
         let (draft, mut work) = (self.writer)();
         let past = self.member.channel.since(None).unsettled();
         // It has been read once, and what could not be read is not in it.
@@ -86,23 +94,33 @@ impl<'a> Term<'a> {
                 () = stop.cancelled() => break Some(End::Stopped),
             };
             self.show(&draft);
+            if let Some(trouble) = &self.trouble {
+                self.member.mark_stale(trouble.cause, view);
+            }
             if still == Still::Lost {
                 break None;
             }
         };
-        if end.is_some() {
-            // It ends by itself should this fail.
-            let _ = self.member.log.release(self.token).await;
-        }
         self.member.channel.no_poll_due();
-        end
+        match (end, self.trouble) {
+            (None, Some(trouble)) => return Err(trouble),
+            (None, None) => {}
+            // It ends by itself should this fail.
+            (Some(_), _) => drop(self.member.log.release(self.token).await),
+        }
+        Ok(end)
     }
 
     /// Appends what the draft has and the log does not.
     async fn tell(&mut self, draft: &Channel, view: &mut View) -> Still {
         let known = EventId::parse(self.newest.as_bytes());
         let past = draft.since(known);
-        if !self.is_news(&past, view) {
+        let is_news = match &view.standing {
+            Some(standing) => !past.adds_nothing_to(standing),
+            None => past.is_settled() || !past.is_empty(),
+        };
+        self.untold = is_news;
+        if !is_news {
             return Still::Ours;
         }
         let (base, newest) = (past.base().to_string(), past.known().to_string());
@@ -118,45 +136,46 @@ impl<'a> Term<'a> {
             Ok(Appended::At(at)) => {
                 self.member.follow_past(view, at, &past);
                 self.newest = newest;
+                (self.untold, self.trouble) = (false, None);
                 Still::Ours
             }
-            Ok(Appended::Fenced | Appended::Moved) => Still::Lost,
-            Err(error) => {
-                self.member.tell_failure(&error, false);
-                self.unless_over()
-            }
-        }
-    }
-
-    fn is_news(&self, past: &Past, view: &View) -> bool {
-        match &view.standing {
-            Some(standing) => !past.adds_nothing_to(standing),
-            None => past.is_settled() || !past.is_empty(),
+            Ok(Appended::Fenced | Appended::Moved) => self.lost(),
+            Err(error) => self.failed(error),
         }
     }
 
     async fn renew(&mut self, draft: &Channel, view: &View) -> Still {
         let asked = Instant::now();
         let lease = self.member.plan.lease;
+        // Only what stands in the log is confirmed.
         let is_stale = view.standing.as_ref().is_some_and(Past::is_stale);
-        let age = age(draft).filter(|_| !is_stale);
+        let age = age(draft).filter(|_| !is_stale && !self.untold);
         match self.member.log.renew(self.token, lease, age).await {
             Ok(true) => {
                 self.until = asked + lease;
+                if !self.untold {
+                    self.trouble = None;
+                }
                 if let Some(at) = draft.confirmed_at().filter(|_| age.is_some()) {
                     self.member.channel.confirm_as_of(at);
                 }
                 Still::Ours
             }
-            Ok(false) => Still::Lost,
-            Err(error) => {
-                self.member.tell_failure(&error, false);
-                self.unless_over()
-            }
+            Ok(false) => self.lost(),
+            Err(error) => self.failed(error),
         }
     }
 
-    fn unless_over(&self) -> Still {
+    /// The server says so.
+    fn lost(&mut self) -> Still {
+        self.trouble = None;
+        Still::Lost
+    }
+
+    /// Nobody knows what the server did; the lease may be ours yet.
+    fn failed(&mut self, error: SourceError) -> Still {
+        self.member.tell_failure(&error, self.trouble.is_none());
+        self.trouble = Some(error);
         match Instant::now() < self.until {
             true => Still::Ours,
             false => Still::Lost,

@@ -1,13 +1,16 @@
 //! Replicas that share polls, events and ids through Redis: CONTRACT §2 `cluster`. The real binary, in several processes.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use super::support::cable::Cable;
 use super::support::client::{EventSource, get, pair, request};
 use super::support::process::Wellspring;
 use super::support::redis::TestRedis;
+use super::support::relay::Relay;
 use super::support::upstream::{TestUpstream, json, status};
 use super::support::{eventually, soon};
 
@@ -16,14 +19,20 @@ const EVERY: Duration = Duration::from_millis(500);
 
 /// A replica whose polls say `name`.
 async fn replica(redis: &TestRedis, upstream: &TestUpstream, name: &str) -> Wellspring {
-    Wellspring::with(&format!(
-        "listeners: [{{address: \"127.0.0.1:0\"}}]\nadmin: off\nredis:\n  main: {{url: \"{}\"}}\ncluster: {{redis: main, name: test}}\n\
-         shutdown: {{drain: 1s}}\nupstreams:\n  legacy: {{url: \"{}\", headers: {{x-replica: {name}}}}}\nstreams:\n  - path: /value\n    \
-         http: {{upstream: legacy}}\n    every: 500ms\n    history: {{events: 1000}}\n    deliver: [value, json-patch]\n    linger: 1s\n  - path: \"/alerts/{{room}}\"\n    publish: {{path: \"/publish/{{room}}\"}}\n",
-        redis.url(),
-        upstream.url(),
-    ))
-    .await
+    Wellspring::with(&file("127.0.0.1", &redis.url(), &upstream.url(), name)).await
+}
+
+fn file(address: &str, redis: &str, upstream: &str, name: &str) -> String {
+    let publish = match address {
+        "127.0.0.1" => "  - path: \"/alerts/{room}\"\n    publish: {path: \"/publish/{room}\"}\n",
+        // There it would need auth.
+        _ => "",
+    };
+    format!(
+        "listeners: [{{address: \"{address}:0\"}}]\nadmin: off\nredis:\n  main: {{url: \"{redis}\"}}\ncluster: {{redis: main, name: test}}\n\
+         shutdown: {{drain: 1s}}\nupstreams:\n  legacy: {{url: \"{upstream}\", headers: {{x-replica: {name}}}}}\nstreams:\n  - path: /value\n    \
+         http: {{upstream: legacy}}\n    every: 500ms\n    history: {{events: 1000}}\n    deliver: [value, json-patch]\n    linger: 1s\n{publish}",
+    )
 }
 
 /// An upstream whose value is another one at each poll.
@@ -100,7 +109,7 @@ impl Cluster {
         }
     }
 
-    fn address(&self, replica: usize) -> std::net::SocketAddr {
+    fn address(&self, replica: usize) -> SocketAddr {
         self.replicas[replica].as_ref().expect("it runs").address
     }
 
@@ -283,6 +292,106 @@ async fn without_redis_values_stay_and_are_stale() {
         soon("fresh", stream.until("fresh")).await;
         stream.event().await;
     }
+}
+
+/// A full server takes nothing: values stay, are told to be stale, and go on when there is room.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_server_makes_values_stale() {
+    let cluster = Cluster::of_three().await;
+    let mut streams = cluster.watch().await;
+    cluster.redis.cli(&["CONFIG", "SET", "maxmemory", "1"]);
+    for (stream, ..) in &mut streams {
+        assert!(
+            soon("stale", stream.until("stale"))
+                .await
+                .contains("\"redis\"")
+        );
+    }
+    let refused = request(cluster.address(0), "POST", "/publish/a", &[], "1").await;
+    assert_eq!(refused.head.status, 503, "{}", refused.body);
+    cluster.redis.cli(&["CONFIG", "SET", "maxmemory", "0"]);
+    for (stream, ..) in &mut streams {
+        soon("fresh", stream.until("fresh")).await;
+        stream.event().await;
+    }
+}
+
+/// A server that hangs is one that is away, and then goes on where it was.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_server_is_waited_for() {
+    let cluster = Cluster::of_three().await;
+    let mut streams = cluster.watch().await;
+    cluster.redis.pause();
+    for (stream, ..) in &mut streams {
+        soon("stale", stream.until("stale")).await;
+    }
+    cluster.redis.resume();
+    let mut ids = BTreeSet::new();
+    let to = cluster.upstream.count() + 5;
+    for (stream, last, _) in &mut streams {
+        ids.insert(soon("it goes on", count_on_leniently(stream, *last, to)).await);
+    }
+    assert_eq!(ids.len(), 1, "{ids:?}");
+}
+
+/// A holder that is cut off loses the lease; when it is back it follows.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_holder_that_is_cut_off_is_replaced_and_follows() {
+    let Some(cable) = Cable::new("10.213.8") else {
+        eprintln!("not run: making network namespaces needs a privilege that is not there");
+        return;
+    };
+    let redis = TestRedis::start();
+    let (upstream, _) = counting().await;
+    let here = cable.here();
+    let to_redis = Relay::between(here, SocketAddr::from(([127, 0, 0, 1], redis.port()))).await;
+    let source = upstream
+        .url()
+        .trim_start_matches("http://")
+        .parse()
+        .expect("an address");
+    let to_upstream = Relay::between(here, source).await;
+    let far = file(
+        &cable.there().to_string(),
+        &format!("redis://{}", to_redis.address),
+        &format!("http://{}", to_upstream.address),
+        "far",
+    );
+    let far = Wellspring::within(cable.namespace(), &far).await;
+    let mut cut_off = EventSource::open(far.address, "/value").await;
+    let first = cut_off.event().await;
+    let near = replica(&redis, &upstream, "near").await;
+    let mut stream = EventSource::open(near.address, "/value").await;
+    let seen = stream.event().await;
+    assert_eq!(pollers(&upstream, 0), BTreeSet::from(["far".to_owned()]));
+
+    cable.cut();
+    let (cut, from) = (Instant::now(), upstream.count());
+    eventually("the near one polls", || {
+        pollers(&upstream, from).contains("near")
+    })
+    .await;
+    let took = cut.elapsed();
+    assert!(took < 3 * EVERY + Duration::from_millis(300), "{took:?}");
+    let to = upstream.count() + 3;
+    count_on_leniently(&mut stream, number(&seen.data), to).await;
+
+    cable.mend();
+    let to = upstream.count() + 3;
+    let there = soon(
+        "it follows",
+        count_on_leniently(&mut cut_off, number(&first.data), to),
+    )
+    .await;
+    let here = soon(
+        "it goes on",
+        count_on_leniently(&mut stream, number(&seen.data), to),
+    )
+    .await;
+    assert_eq!(there, here);
+    let from = upstream.count();
+    count_on_leniently(&mut stream, to, from + 3).await;
+    assert_eq!(pollers(&upstream, from).len(), 1);
 }
 
 /// How the source stands reaches all replicas, once each.

@@ -2,6 +2,7 @@
 
 pub mod authority;
 pub mod browser;
+pub mod cable;
 pub mod client;
 pub mod gateway;
 pub mod process;

@@ -18,7 +18,7 @@ Usage: wellspring-bench --gateway PATH [options]
   --pollers N         clients of the polling tables (1000; quick: 200)
   --repeats N         repeats of the fan-out table, broadcaster and gateway by turns (3; quick: 1), and of others
   --only LIST         some of these tables, in this order:
-                      polls,redis,channels,memory,carried,capacity,idle,fanout,rate,slow,compression,beside,passthrough,start
+                      polls,redis,watch,channels,memory,carried,capacity,idle,fanout,rate,slow,compression,beside,passthrough,start
   --bare PATH         the example bare_proxy, built as the gateway was: Pingora alone, for the pass-through table
   --python PATH       a Python with Flask-SSE, gunicorn and gevent, for the beside table
   --client-threads N  threads that play clients (half of the cores, at least 1)
@@ -28,6 +28,7 @@ Usage: wellspring-bench --gateway PATH [options]
 What is measured:
   polls        requests that the upstream gets from N clients of one resource at `every: 1s`, and how many are 304
   redis        the same with GETs of a real redis-server
+  watch        how long a change of a Redis key takes to a client, for each way of noticing it
   channels     10000 channels with a client each: polls on time, CPU per poll, memory per channel
   memory       anonymous memory per idle HTTP/1.1 stream: fresh, after 20 events each, after everybody reconnected, often
   carried      the same per idle stream over TLS 1.3: HTTP/1.1, HTTP/2 with one stream a connection (2000 connections at
@@ -106,6 +107,8 @@ pub(crate) enum Table {
     Polls,
     /// GETs to a Redis server.
     Redis,
+    /// From SET to the client.
+    Watch,
     /// Polls of many channels.
     Channels,
     /// Memory per stream.
@@ -132,9 +135,10 @@ pub(crate) enum Table {
     Start,
 }
 
-const TABLES: [(&str, Table); 14] = [
+const TABLES: [(&str, Table); 15] = [
     ("polls", Table::Polls),
     ("redis", Table::Redis),
+    ("watch", Table::Watch),
     ("channels", Table::Channels),
     ("memory", Table::Memory),
     ("carried", Table::Carried),

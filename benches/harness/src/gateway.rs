@@ -13,8 +13,8 @@ use crate::child::Leashed;
 use crate::publisher::{Publisher, Target};
 use crate::subject::{self, Pulse, Subject};
 use crate::upstream::Upstream;
-pub(crate) use file::Settings;
 use file::Source;
+pub(crate) use file::{Settings, Watch};
 
 /// The path of the stream; of many streams, what is before their number.
 pub(crate) const PATH: &str = "/bench";
@@ -41,8 +41,8 @@ pub(crate) enum Feed {
     Http(Arc<Upstream>),
     /// Polls of this upstream: of a resource for each number behind [`PATH`].
     Many(Arc<Upstream>),
-    /// Polls of a key on this Redis server.
-    Redis(SocketAddr),
+    /// A key on this Redis server.
+    Redis(SocketAddr, Watch),
     /// Messages that are posted to it.
     Published,
 }
@@ -88,13 +88,13 @@ impl Gateway {
         let source = match &feed {
             Feed::Http(upstream) => Source::Http(upstream.address()),
             Feed::Many(upstream) => Source::Many(upstream.address()),
-            Feed::Redis(server) => Source::Redis(*server),
+            Feed::Redis(server, watch) => Source::Redis(*server, *watch),
             Feed::Published => Source::Published,
         };
         let mut child = self.run("gateway", &file::stream(address, source, settings))?;
         let pulse = match feed {
             Feed::Http(upstream) | Feed::Many(upstream) => Pulse::Upstream(upstream),
-            Feed::Redis(_) => Pulse::Elsewhere,
+            Feed::Redis(..) => Pulse::Elsewhere,
             Feed::Published => {
                 subject::connect(address, &mut child, START)?;
                 let target = Target::Post {

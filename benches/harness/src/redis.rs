@@ -70,6 +70,12 @@ impl Redis {
         self.connection.command(&["SET", KEY, value]).map(drop)
     }
 
+    /// Has the server announce each change of a key.
+    pub(crate) fn announce(&mut self) -> Outcome<()> {
+        let setting = ["CONFIG", "SET", "notify-keyspace-events", "KA"];
+        self.connection.command(&setting).map(drop)
+    }
+
     /// How often each command was called so far, but for those that only we use.
     pub(crate) fn calls(&mut self) -> Outcome<Vec<(String, u64)>> {
         let info = self.connection.command(&["INFO", "commandstats"])?;

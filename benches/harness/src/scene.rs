@@ -14,6 +14,7 @@ mod polls;
 mod rate;
 mod slow;
 mod start;
+mod watch;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -62,6 +63,7 @@ pub(crate) fn play(table: Table, bench: &Bench<'_>) -> Outcome<Played> {
     let measure = match table {
         Table::Polls => polls::http,
         Table::Redis => return polls::redis(bench),
+        Table::Watch => return watch::measure(bench),
         Table::Channels => channels::measure,
         Table::Memory => memory::measure,
         Table::Carried => carried::measure,

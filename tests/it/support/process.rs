@@ -174,6 +174,18 @@ impl Wellspring {
         Self::start(&mut command, Some(config)).await
     }
 
+    /// The same in a network namespace.
+    pub async fn within(namespace: &str, file: &str) -> Self {
+        let config = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(config.path(), file).expect("written");
+        let mut command = program("ip");
+        command
+            .args(["netns", "exec", namespace])
+            .args([env!("CARGO_BIN_EXE_wellspring"), "run", "--config"])
+            .arg(config.path());
+        Self::start(&mut command, Some(config)).await
+    }
+
     async fn start(command: &mut Command, file: Option<tempfile::NamedTempFile>) -> Self {
         command
             .env_remove("WELLSPRING_CONFIG")

@@ -1,6 +1,6 @@
 //! A line between a client and a server that can be cut and mended.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -22,7 +22,12 @@ pub struct Relay {
 
 impl Relay {
     pub async fn to(server: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        Self::between(IpAddr::from([127, 0, 0, 1]), server).await
+    }
+
+    /// From this address of ours.
+    pub async fn between(here: IpAddr, server: SocketAddr) -> Self {
+        let listener = TcpListener::bind((here, 0)).await.expect("a free port");
         let address = listener.local_addr().expect("bound");
         let (cut, state) = watch::channel(false);
         let open = Arc::new(AtomicUsize::new(0));

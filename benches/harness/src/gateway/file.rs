@@ -15,10 +15,34 @@ pub(super) enum Source {
     Http(SocketAddr),
     /// Polls of a resource each channel, which go on after its client has left.
     Many(SocketAddr),
-    /// Polls of [`KEY`] on this server.
-    Redis(SocketAddr),
+    /// [`KEY`] on this server.
+    Redis(SocketAddr, Watch),
     /// Messages posted to [`PUBLISH`].
     Published,
+}
+
+/// How a change of a key is noticed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Watch {
+    /// Client tracking.
+    Tracking,
+    /// Keyspace notifications.
+    Keyspace,
+    /// Polls alone.
+    Poll,
+    /// Client tracking by one of several replicas, which share what it finds.
+    Shared,
+}
+
+impl Watch {
+    /// The word in the file.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Tracking | Self::Shared => "tracking",
+            Self::Keyspace => "keyspace",
+            Self::Poll => "poll",
+        }
+    }
 }
 
 /// What a file says besides addresses.
@@ -64,10 +88,15 @@ pub(super) fn stream(listen: SocketAddr, source: Source, settings: &Settings<'_>
             "upstreams:\n  bench: {{url: \"http://{address}\"}}\n\
              streams:\n  - path: {PATH}/{{n}}\n    http: {{upstream: bench, path: \"/value/{{n}}\"}}\n    linger: 5m\n"
         ),
-        Source::Redis(address) => write!(
+        Source::Redis(address, watch) => write!(
             text,
-            "redis:\n  bench: {{url: \"redis://{address}/0\"}}\n\
-             streams:\n  - path: {PATH}\n    redis: {{server: bench, key: {KEY}, watch: poll}}\n"
+            "{}redis:\n  bench: {{url: \"redis://{address}/0\"}}\n\
+             streams:\n  - path: {PATH}\n    redis: {{server: bench, key: {KEY}, watch: {}}}\n",
+            match watch {
+                Watch::Shared => "cluster: {redis: bench}\n",
+                Watch::Tracking | Watch::Keyspace | Watch::Poll => "",
+            },
+            watch.word(),
         ),
         Source::Published => write!(
             text,
@@ -121,10 +150,15 @@ mod tests {
     fn each_source_has_its_keys() {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 80));
         let settings = Settings::polling(Duration::from_millis(100));
-        let redis = stream(address, Source::Redis(address), &settings);
+        let redis = stream(address, Source::Redis(address, Watch::Poll), &settings);
         assert!(
             redis.contains("key: bench, watch: poll}\n    every: 100ms\n    heartbeat: 15000ms\n"),
             "{redis}"
+        );
+        let shared = stream(address, Source::Redis(address, Watch::Shared), &settings);
+        assert!(
+            shared.contains("cluster: {redis: bench}\n") && shared.contains("watch: tracking}"),
+            "{shared}"
         );
         let many = stream(address, Source::Many(address), &settings);
         assert!(many.contains("path: /bench/{n}\n"), "{many}");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Bench, PATIENCE, Played};
-use crate::gateway::{Feed, Settings};
+use crate::gateway::{Feed, Settings, Watch};
 use crate::payload::{self, VALUE_BYTES};
 use crate::redis::{self, Redis};
 use crate::report::{Section, Verdict};
@@ -88,7 +88,7 @@ pub(super) fn redis(bench: &Bench<'_>) -> Outcome<Played> {
         redis.set(&payload::value(seq, clock::now(), VALUE_BYTES))
     };
     change(&mut redis)?;
-    let feed = Feed::Redis(redis.address());
+    let feed = Feed::Redis(redis.address(), Watch::Poll);
     let mut gateway = bench.gateway.start(feed, &Settings::polling(EVERY))?;
     let clients = bench.options.pollers;
     let mut swarm = bench.swarm(&mut gateway, clients)?;
