@@ -16,6 +16,7 @@ mod keys;
 mod listener;
 pub mod problem;
 mod read;
+mod redis;
 pub mod schema;
 mod shown;
 mod sse;
@@ -40,6 +41,7 @@ pub use field::{CorsOrigin, HostPattern, PathTemplate, Pattern, Rate, Secret};
 pub use files::Files;
 pub use listener::{Listener, PemFile, PemKey, ServerCertificate, ServerTls, TlsVersion};
 pub use problem::{Problem, Problems};
+pub use redis::{Endpoint, RedisLogin, RedisNodes, RedisPlace, RedisSentinel, RedisServer};
 pub use shown::Shown;
 pub use sse::SseSource;
 
@@ -150,15 +152,6 @@ pub struct TlsIdentity {
     pub certificate: Vec<u8>,
     /// PKCS#8, PKCS#1 or SEC1.
     pub key: Secret,
-}
-
-/// A Redis server.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RedisServer {
-    /// The key in the file.
-    pub name: String,
-    /// `redis://`, `rediss://` or `redis+unix://`, with user and password; checked to parse.
-    pub url: Secret,
 }
 
 /// One stream: a path, what feeds it, and how. Two are equal when their definitions say the same, with everything that

@@ -10,8 +10,8 @@ mod tables;
 pub(super) use sources::{HTTP_SOURCE, PUBLISH_SOURCE, REDIS_SOURCE, SSE_SOURCE};
 pub(super) use tables::{
     ADAPTIVE, ADMIN, API_KEYS, AUTH, BASIC, CLIENT_ADDRESS, CLUSTER, CORS, HASHED, HISTORY, JWT,
-    LIMITS, LISTENER, LISTENER_CERTIFICATE, LISTENER_TLS, REDIS_SERVER, ROOT, ROUTE, SHUTDOWN,
-    STREAM, STREAM_LIMITS, TELEMETRY, TIMEOUTS, UPSTREAM, UPSTREAM_TLS,
+    LIMITS, LISTENER, LISTENER_CERTIFICATE, LISTENER_TLS, REDIS_SERVER, ROOT, ROUTE, SENTINEL,
+    SHUTDOWN, STREAM, STREAM_LIMITS, TELEMETRY, TIMEOUTS, UPSTREAM, UPSTREAM_TLS,
 };
 
 /// The keys of one map.
@@ -67,6 +67,8 @@ pub(super) enum Kind {
     /// Or `off`.
     SectionOrOff(&'static Table),
     List(&'static Self),
+    /// One, or a list of them.
+    OneOrMany(&'static Self),
     Pair(&'static Self),
     /// Names of the file's own choice.
     Map(&'static Self),

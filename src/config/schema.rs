@@ -129,6 +129,10 @@ fn kind(kind: &Kind) -> Value {
             json!({"anyOf": [section(table), {"enum": ["off", false]}]})
         }
         Kind::List(of) => json!({"type": ["array", "null"], "items": self::kind(of)}),
+        Kind::OneOrMany(of) => {
+            let one = self::kind(of);
+            json!({"anyOf": [one, {"type": "array", "items": one, "minItems": 1}]})
+        }
         Kind::Pair(of) => {
             json!({"type": "array", "items": self::kind(of), "minItems": 2, "maxItems": 2})
         }

@@ -55,14 +55,16 @@ fn section(table: &Table, node: &Node) -> Value {
 
 fn value(name: &str, kind: &Kind, node: &Node) -> Value {
     match (kind, &node.kind) {
-        (Kind::Section(_), _) if is_null(node) && name == "tls" => Value::Null,
+        (Kind::Section(_), _) if is_null(node) && ["tls", "sentinel"].contains(&name) => {
+            Value::Null
+        }
         (Kind::NoneOrMany(table), yaml::Kind::List(list)) => {
             list.iter().map(|node| section(table, node)).collect()
         }
         (Kind::Section(table) | Kind::SectionOrOff(table) | Kind::NoneOrMany(table), _) => {
             section(table, node)
         }
-        (Kind::List(of) | Kind::Pair(of), yaml::Kind::List(list)) => {
+        (Kind::List(of) | Kind::Pair(of) | Kind::OneOrMany(of), yaml::Kind::List(list)) => {
             list.iter().map(|node| value(name, of, node)).collect()
         }
         (Kind::Map(of), yaml::Kind::Map(entries)) => {
@@ -133,6 +135,8 @@ upstreams:
   a: {url: "https://api.example/base", headers: {authorization: canary}, max_body: "${canary:-1MiB}"}
 redis:
   r: {url: "redis://user:can/ary@host:1/0?canary"}
+  s: {url: "redis://:canary@m", sentinel: {master: m, nodes: ["a:1"], user: ann, password: canary}}
+  c: {url: ["redis://:canary@a", "b:1"]}
 streams:
   - path: /v1/{id}
     http: {upstream: a, query: {key: canary}, headers: {x: canary}, method: POST, body: canary}
@@ -160,6 +164,15 @@ streams:
         assert_eq!(
             shown["redis"]["r"]["url"],
             "redis://[redacted]@host:1/0?[redacted]"
+        );
+        assert_eq!(shown["redis"]["r"]["sentinel"], Value::Null);
+        assert_eq!(
+            shown["redis"]["s"]["sentinel"],
+            json!({"master": "m", "nodes": ["a:1"], "user": "ann", "password": "[redacted]"})
+        );
+        assert_eq!(
+            shown["redis"]["c"]["url"],
+            json!(["redis://[redacted]@a", "b:1"])
         );
         assert_eq!(shown["streams"][0]["every"], "2s");
         assert_eq!(

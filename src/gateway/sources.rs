@@ -122,7 +122,7 @@ pub(super) fn http_client(
 }
 
 pub(super) fn redis_client(server: &Arc<RedisServer>) -> Result<RedisClient, StartError> {
-    RedisClient::new(server.clone()).map_err(|error| StartError::Redis {
+    RedisClient::new(server).map_err(|error| StartError::Redis {
         name: server.name.clone(),
         error: error.to_string(),
     })

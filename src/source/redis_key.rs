@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use redis::Cmd;
 
-use super::redis_server::{Commands, RedisClient};
+use super::redis_server::{Place, RedisClient};
 use super::{Answer, Reading, Source, SourceError};
 use crate::config;
 use crate::config::{RedisFormat, RedisShape, RedisWatch};
@@ -29,9 +29,7 @@ pub struct RedisKeySource {
     /// While readings are wanted.
     watch: Option<KeyWatch>,
     /// Kept from the first reading on, so that the connection is kept as well.
-    commands: Option<Arc<Commands>>,
-    /// The connection of the last reading, whether it succeeded or not.
-    generation: Option<u64>,
+    place: Option<Place>,
     /// Of the last value that was read.
     fingerprint: Option<u128>,
 }
@@ -52,31 +50,35 @@ impl RedisKeySource {
             format: spec.format,
             wish: spec.watch,
             watch: None,
-            commands: None,
-            generation: None,
+            place: None,
             fingerprint: None,
         }
     }
 
-    fn connection(&mut self) -> Arc<Commands> {
-        let commands = self.commands.get_or_insert_with(|| self.client.commands());
-        commands.clone()
+    fn place(&mut self) -> &mut Place {
+        let make = || self.client.place(&self.key);
+        self.place.get_or_insert_with(make)
     }
-}
 
-impl RedisKeySource {
+    /// What watches the key, where it is now.
     fn watch(&mut self) -> Option<&mut KeyWatch> {
-        if self.watch.is_none() {
-            self.watch = KeyWatch::begin(&self.client, self.wish, self.shape, &self.key);
+        if self.wish == RedisWatch::Poll {
+            return None;
+        }
+        let pushes = self.place().pushes();
+        if self.watch.as_ref().map(KeyWatch::pushes) != pushes.as_ref().map(Arc::as_ptr) {
+            let begin =
+                |pushes| KeyWatch::begin(&self.client, pushes, self.wish, self.shape, &self.key);
+            self.watch = pushes.map(begin);
         }
         self.watch.as_mut()
     }
 
     async fn take_reading(&mut self) -> Result<Reading, SourceError> {
-        let commands = self.connection();
-        let line = commands.line().await?;
-        let answer = line.run(&self.command).await;
-        self.generation = Some(line.generation);
+        let place = self
+            .place
+            .get_or_insert_with(|| self.client.place(&self.key));
+        let answer = place.run(&self.command).await;
         let Some(content) = reply::content(self.shape, answer?)? else {
             self.fingerprint = None;
             return Ok(Reading::Absent);
@@ -93,8 +95,8 @@ impl RedisKeySource {
 
 impl Source for RedisKeySource {
     async fn read(&mut self) -> Result<Answer, SourceError> {
-        // The connection for commands is made meanwhile.
-        self.connection();
+        // The connection for commands is made meanwhile. What is wrong is told by the command.
+        let _ = self.place().locate().await;
         if let Some(watch) = self.watch() {
             watch.reading().await;
         }
@@ -113,19 +115,25 @@ impl Source for RedisKeySource {
         self.fingerprint = None;
     }
 
-    /// Completes when the server is back on a connection that no reading was taken on (EDGE R6), and when the key that is
-    /// watched may have changed.
+    /// Completes when the server is back on a connection that no reading was taken on (EDGE R6), when another server has the key,
+    /// and when the key that is watched may have changed.
     async fn hint(&mut self) {
-        let commands = self.connection();
-        let generation = self.generation;
+        self.watch();
+        let Self { place, watch, .. } = self;
         let changed = async {
-            match self.watch() {
+            match watch {
                 Some(watch) => watch.changed().await,
                 None => std::future::pending().await,
             }
         };
+        let elsewhere = async {
+            match place {
+                Some(place) => place.changes().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
-            () = commands.line_other_than(generation) => {}
+            () = elsewhere => {}
             () = changed => {}
         }
     }

@@ -24,6 +24,8 @@ mod passthrough;
 mod polling;
 mod publish;
 mod redis;
+mod redis_cluster;
+mod redis_sentinel;
 mod reload;
 mod replicas;
 mod resume;

@@ -7,6 +7,7 @@ pub mod client;
 pub mod gateway;
 pub mod process;
 pub mod redis;
+pub mod redis_many;
 pub mod relay;
 pub mod token;
 pub mod upstream;

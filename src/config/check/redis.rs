@@ -1,34 +1,150 @@
 //! `redis`: servers; and `streams[].redis`
 
-use ::redis::IntoConnectionInfo;
-
-use super::super::field::Secret;
 use super::super::read::{Item, Section};
 use super::super::{
-    Envelope, PubSubName, RedisFormat, RedisKeySource, RedisPubSubSource, RedisServer, RedisShape,
-    RedisWatch, Source,
+    Endpoint, Envelope, PubSubName, RedisFormat, RedisKeySource, RedisLogin, RedisNodes,
+    RedisPlace, RedisPubSubSource, RedisSentinel, RedisServer, RedisShape, RedisWatch, Secret,
+    Source,
 };
 use super::text::Names;
-use super::{Named, keys};
+use super::{Named, all, keys};
 use crate::params::{ParamText, Part};
+
+/// Where a server listens whose URL names no port.
+const SENTINEL_PORT: u16 = 26379;
+
+const URL_HINT: &str = "write redis://127.0.0.1:6379/0, rediss://user:password@host or \
+                        redis+unix:///run/redis.sock";
+const NODE_HINT: &str = "write redis://user:password@node-1:6379 or rediss://node-1:6379";
 
 pub(super) fn server(name: String, item: Item<'_>) -> Option<RedisServer> {
     let section = item.section(&keys::REDIS_SERVER)?;
     let url = section.get("url").hide();
+    let sentinel = section.get("sentinel");
+    let is_asked = !sentinel.is_null();
+    let asked = sentinel.clone().or_null(self::sentinel);
     if url.is_list() {
-        url.problem("a list of cluster nodes is not supported yet (write the url of one server)");
+        if is_asked {
+            sentinel.problem("a cluster has no sentinels (remove it, or write one url)");
+        }
+        asked?;
+        return cluster(name, &url);
+    }
+    let server = url.parsed(URL_HINT, |url| Ok(RedisServer::of(&name, url)?));
+    let (mut server, asked) = (server?, asked?);
+    match (&mut server.place, asked) {
+        (_, None) => {}
+        (RedisPlace::Network { nodes, .. }, Some(asked)) => *nodes = RedisNodes::Sentinel(asked),
+        (RedisPlace::Unix(_), Some(_)) => {
+            url.problem(
+                "sentinels name servers of the network (write redis://user:password@mymaster; the host means nothing)",
+            );
+            return None;
+        }
+    }
+    Some(server)
+}
+
+/// All nodes have one user and password, and are reached in one way: those that they name are reached as they are.
+fn cluster(name: String, url: &Item<'_>) -> Option<RedisServer> {
+    let items = url.list()?;
+    let read = |item: &Item<'_>| {
+        item.parsed(NODE_HINT, |url| {
+            let url = match url.contains("://") {
+                true => url.to_owned(),
+                false => format!("redis://{url}"),
+            };
+            Ok(RedisServer::of(&name, &url)?)
+        })
+    };
+    let servers: Vec<_> = items.iter().map(read).collect();
+    let Some(first) = servers.iter().flatten().next() else {
+        if items.is_empty() {
+            url.problem(
+                "a cluster has nodes (write [\"redis://node-1:6379\", \"redis://node-2:6379\"])",
+            );
+        }
+        return None;
+    };
+    let seeds = items.iter().zip(&servers).map(|(item, server)| {
+        let server = server.as_ref()?;
+        let RedisPlace::Network { tls, nodes } = &server.place else {
+            item.problem(format!("a cluster is in the network ({NODE_HINT})"));
+            return None;
+        };
+        if server.database != 0 {
+            item.problem("a cluster has the database 0 alone (remove the number)");
+            return None;
+        }
+        match nodes {
+            RedisNodes::One(node) if server.login == first.login && *tls == is_encrypted(first) => {
+                Some(node.clone())
+            }
+            _ => {
+                item.problem("the nodes of a cluster have one scheme, user and password (write those of the first)");
+                None
+            }
+        }
+    });
+    let place = RedisPlace::Network {
+        tls: is_encrypted(first),
+        nodes: RedisNodes::Cluster(all(seeds)?),
+    };
+    let login = first.login.clone();
+    Some(RedisServer {
+        name,
+        place,
+        login,
+        database: 0,
+    })
+}
+
+fn is_encrypted(server: &RedisServer) -> bool {
+    matches!(server.place, RedisPlace::Network { tls: true, .. })
+}
+
+fn sentinel(item: Item<'_>) -> Option<RedisSentinel> {
+    let section = item.section(&keys::SENTINEL)?;
+    let master = section.get("master").parsed("write mymaster", |name| {
+        let is_name = !name.is_empty() && !name.contains(char::is_whitespace);
+        is_name
+            .then(|| name.to_owned())
+            .ok_or_else(|| "this is no name of a master".to_owned())
+    });
+    let nodes = section.get("nodes");
+    let read = |item: Item<'_>| {
+        item.parsed("write sentinel-1:26379", |text| {
+            Endpoint::parse(text, SENTINEL_PORT)
+        })
+    };
+    let endpoints = nodes
+        .list()
+        .and_then(|items| all(items.into_iter().map(read)));
+    if endpoints.as_ref().is_some_and(Vec::is_empty) {
+        nodes.problem("there is nobody to ask (write [sentinel-1:26379, sentinel-2:26379])");
         return None;
     }
-    let url = url.parsed("write redis://127.0.0.1:6379/0, rediss://user:password@host or redis+unix:///run/redis.sock", |text| {
-        let known = ["redis://", "rediss://", "redis+unix://", "unix://"];
-        if !known.iter().any(|scheme| text.starts_with(scheme)) {
-            return Err("the url has none of the schemes".into());
-        }
-        // What is wrong with it may quote the password.
-        text.into_connection_info().map_err(|_| "this is no url of a Redis server".to_owned())?;
-        Ok(Secret::new(text))
-    });
-    Some(RedisServer { name, url: url? })
+    let text = |name| {
+        let item = section.get(name).hide();
+        item.or_null(|item| item.text())
+            .map(|text| text.map(Secret::new))
+    };
+    let (user, password) = (text("user"), text("password"));
+    let login = RedisLogin {
+        user: user?,
+        password: password?,
+    };
+    if login.user.is_some() && login.password.is_none() {
+        section
+            .get("user")
+            .problem("a user has a password (write password as well, or remove user)");
+        return None;
+    }
+    Some(RedisSentinel {
+        master: master?,
+        nodes: endpoints?,
+        login,
+    })
 }
 
 /// The keys of the tables that say what is read.

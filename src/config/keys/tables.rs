@@ -1,6 +1,6 @@
 //! Everything but the sources of streams.
 
-use super::Kind::{Bool, List, Map, NoneOrMany, Number, Only, Pair, Rate, Section, SectionOrOff, Text};
+use super::Kind::{Bool, List, Map, NoneOrMany, Number, OneOrMany, Only, Pair, Rate, Section, SectionOrOff, Text};
 use super::sources::{HTTP_SOURCE, PUBLISH_SOURCE, REDIS_SOURCE, SSE_SOURCE};
 use super::*;
 
@@ -77,8 +77,15 @@ pub(in crate::config) static UPSTREAM_TLS: Table = table(&[
 ]);
 
 pub(in crate::config) static REDIS_SERVER: Table = table(&[
-    key("url", Text, "redis://, rediss:// or redis+unix://, with user and password if needed.").needed("url: redis://127.0.0.1:6379/0"),
-    key("sentinel", Only(&["null"]), "Sentinels to ask for the master.").or("null"),
+    key("url", OneOrMany(&Text), "redis://, rediss:// or redis+unix://, with user and password if needed; a list: nodes of a cluster, of which any is asked for the others.").needed("url: redis://127.0.0.1:6379/0"),
+    key("sentinel", Section(&SENTINEL), "Sentinels that are asked for the master; the host of url means nothing then.").or("null"),
+]);
+
+pub(in crate::config) static SENTINEL: Table = table(&[
+    key("master", Text, "The master's name, as the sentinels know it.").needed("master: mymaster"),
+    key("nodes", List(&Text), "Sentinels, as host:port; any one that answers serves. With rediss:// they are reached over TLS as well.").needed("nodes: [sentinel-1:26379, sentinel-2:26379, sentinel-3:26379]"),
+    key("user", Text, "Who we are at the sentinels; null: their default user.").or("null"),
+    key("password", Text, "The password there; null: no login.").or("null"),
 ]);
 
 pub(in crate::config) static CLUSTER: Table = table(&[

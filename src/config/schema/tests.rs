@@ -60,7 +60,9 @@ fn each_table(kind: &'static Kind, see: &mut dyn FnMut(&'static Table)) {
             see(table);
             table.keys.iter().for_each(|key| each_table(&key.kind, see));
         }
-        Kind::List(of) | Kind::Map(of) | Kind::Pair(of) => each_table(of, see),
+        Kind::List(of) | Kind::Map(of) | Kind::Pair(of) | Kind::OneOrMany(of) => {
+            each_table(of, see)
+        }
         _ => {}
     }
 }

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::config::{RedisServer, Secret};
+use crate::config::RedisServer;
 use crate::params::{ParamText, Part};
 use crate::source::Cause;
 use crate::source::redis_server::test_redis::{TestRedis, free_port};
@@ -34,10 +34,7 @@ pub(super) fn source_watching(
     watch: RedisWatch,
 ) -> RedisKeySource {
     let spec = config::RedisKeySource {
-        server: Arc::new(RedisServer {
-            name: "main".into(),
-            url: Secret::new(""),
-        }),
+        server: Arc::new(RedisServer::of("main", "redis://unused").expect("a URL")),
         shape,
         key: ParamText(vec![Part::Literal("app:".into()), Part::Param(0)]),
         watch,

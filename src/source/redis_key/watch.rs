@@ -73,18 +73,15 @@ struct Notified {
 }
 
 impl KeyWatch {
-    /// Begins to watch `key`. `None` when it is not to be watched.
+    /// Begins to watch `key`, whose changes `pushes` announces.
     pub(super) fn begin(
         client: &RedisClient,
+        pushes: Arc<Pushes>,
         wish: RedisWatch,
         shape: RedisShape,
         key: &str,
-    ) -> Option<Self> {
-        if wish == RedisWatch::Poll {
-            return None;
-        }
-        let pushes = client.pushes();
-        Some(Self {
+    ) -> Self {
+        Self {
             client: client.clone(),
             standing: pushes.standing(),
             pushes,
@@ -94,7 +91,12 @@ impl KeyWatch {
             way: Way::Unknown,
             pace: Pace::default(),
             was_read: false,
-        })
+        }
+    }
+
+    /// Which connection announces.
+    pub(super) fn pushes(&self) -> *const Pushes {
+        Arc::as_ptr(&self.pushes)
     }
 
     /// Completes when a reading is worth taking: the key may have changed, or what announces its changes came or went.
@@ -340,6 +342,12 @@ impl Tracked {
                 self.key.arm();
             }
             Mark::Refused => return Next::Refused,
+            // Who has the key is found out by reading it.
+            Mark::Elsewhere => {
+                pace.turn().await;
+                self.key.arm();
+                return Next::Read;
+            }
         }
         self.key.changed().await;
         Next::Nothing

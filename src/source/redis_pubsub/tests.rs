@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::config::{RedisServer, Secret};
+use crate::config::RedisServer;
 use crate::params::{ParamText, Part};
 use crate::source::Cause;
 use crate::source::redis_server::test_redis::TestRedis;
@@ -19,10 +19,7 @@ fn feed_of(
     envelope: Envelope,
     format: RedisFormat,
 ) -> PubSubFeed {
-    let server = Arc::new(RedisServer {
-        name: "main".into(),
-        url: Secret::new(""),
-    });
+    let server = Arc::new(RedisServer::of("main", "redis://unused").expect("a URL"));
     let spec = config::RedisPubSubSource {
         server,
         channel,

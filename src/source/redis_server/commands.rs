@@ -92,11 +92,33 @@ impl fmt::Debug for Commands {
 impl Line {
     /// Runs one command. An error reply is an error.
     pub(in crate::source) async fn run(&self, command: &Cmd) -> Result<redis::Value, SourceError> {
-        let answer = self.connection.clone().send_packed_command(command).await;
-        match answer.and_then(redis::Value::extract_error) {
+        match self.send(command).await {
             Ok(value) => Ok(value),
-            Err(error) if error.is_connection_dropped() => Err(self.why_lost().await),
-            Err(error) => Err(fault::of_command(&error)),
+            Err(error) => Err(self.explain(&error).await),
+        }
+    }
+
+    /// The same, with the error as the server gave it.
+    pub(super) async fn send(&self, command: &Cmd) -> redis::RedisResult<redis::Value> {
+        let answer = self.connection.clone().send_packed_command(command).await;
+        answer.and_then(redis::Value::extract_error)
+    }
+
+    /// The same, of a node of a cluster that takes over the key, but has not all of them yet.
+    pub(super) async fn send_asking(&self, command: &Cmd) -> redis::RedisResult<redis::Value> {
+        let mut both = redis::pipe();
+        both.cmd("ASKING").add_command(command.clone());
+        let mut connection = self.connection.clone();
+        let mut answers = connection.send_packed_commands(&both, 0, 2).await?;
+        let answer = answers.pop().unwrap_or(redis::Value::Nil);
+        answer.extract_error()
+    }
+
+    /// What the error of a command means.
+    pub(super) async fn explain(&self, error: &redis::RedisError) -> SourceError {
+        match error.is_connection_dropped() {
+            true => self.why_lost().await,
+            false => fault::of_command(error),
         }
     }
 
@@ -117,7 +139,7 @@ struct Teller {
 }
 
 impl Tenant for Teller {
-    async fn dial(&self, dialer: &Dialer) -> Result<Dialed, SourceError> {
+    async fn dial(&mut self, dialer: &Dialer) -> Result<Dialed, SourceError> {
         dialer.dial().await
     }
 

@@ -1,27 +1,31 @@
-//! One way to a Redis server: TCP, TLS or a Unix socket, then AUTH and SELECT, bounded by [`framer`](super::framer).
+//! The way to a Redis server: TCP, TLS or a Unix socket, then AUTH and SELECT, bounded by [`framer`](super::framer). Which
+//! server that is may be asked for at each connection.
 
 use std::fmt;
 use std::future::Future;
 use std::io;
 use std::path::PathBuf;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use redis::aio::MultiplexedConnection;
-use redis::{
-    AsyncConnectionConfig, ConnectionAddr, IntoConnectionInfo, ProtocolVersion, PushInfo,
-    RedisConnectionInfo,
-};
-use rustls::pki_types::ServerName;
+use redis::{AsyncConnectionConfig, ProtocolVersion, PushInfo, RedisConnectionInfo};
+use rustls::pki_types::{InvalidDnsNameError, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 
 use super::fault;
 use super::framer::Bounded;
+use super::guide::{Asking, Guide, Knowledge};
+use super::probe::Probe;
+use super::slots::Slots;
+use crate::config::{Endpoint, RedisLogin, RedisNodes};
 use crate::source::{Cause, SourceError};
 
 /// Why a server cannot be used as it is configured. The sentence never holds the URL.
@@ -50,84 +54,166 @@ impl Default for Patience {
     }
 }
 
-/// Knows the way to one server.
+/// Knows the way to a server, or to one of several.
 pub(super) struct Dialer {
-    address: Address,
+    target: Target,
+    tls: Option<TlsConnector>,
     login: RedisConnectionInfo,
     pub(super) patience: Patience,
 }
 
-/// A new connection, and what moves its bytes: the driver must be polled, and ends when the connection does.
+/// Who is dialed.
+pub(super) enum Target {
+    /// A socket on this machine.
+    Unix(PathBuf),
+    /// This one.
+    One(Endpoint),
+    /// The master that sentinels name.
+    Master(Arc<Guide>),
+    /// Any node of a cluster.
+    AnyNode(Arc<Guide>),
+    /// Any of those who know whom to ask.
+    Knowing(Arc<Knowledge>),
+}
+
+/// A new connection, on which the server has answered, and what moves its bytes: the driver must be polled, and ends when the
+/// connection does.
 pub(super) struct Dialed {
     pub(super) connection: MultiplexedConnection,
-    pub(super) driver: Pin<Box<dyn Future<Output = ()> + Send>>,
+    pub(super) driver: Driver,
+    /// Where it leads, unless that is a socket on this machine.
+    pub(super) at: Option<Endpoint>,
+    /// How the server is asked whether it lives.
+    pub(super) probe: Probe,
+    /// When the question was asked that it answered.
+    pub(super) answered: Instant,
 }
+
+type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Takes what the server sends unasked. Called where bytes are read: it must not wait.
-pub(super) type OnPush = Box<dyn Fn(PushInfo) + Send + Sync>;
+pub(super) type OnPush = Arc<dyn Fn(PushInfo) + Send + Sync>;
 
-enum Address {
-    Tcp(String, u16),
-    Tls(String, u16, ServerName<'static>, TlsConnector),
-    Unix(PathBuf),
-}
+/// After which the next one of several is dialed as well.
+const HEAD_START: Duration = Duration::from_millis(250);
 
 impl Dialer {
-    /// Takes a `redis://`, `rediss://`, `redis+unix://` or `unix://` URL. `roots` are trusted instead of the system's authorities.
     pub(super) fn new(
-        url: &str,
-        roots: Option<RootCertStore>,
+        target: Target,
+        tls: Option<TlsConnector>,
+        login: &RedisLogin,
+        database: i64,
         patience: Patience,
-    ) -> Result<Self, Unusable> {
-        let info = redis::parse_redis_url(url)
-            .and_then(|url| url.into_connection_info().ok())
-            .ok_or(Unusable("not a usable Redis URL"))?;
-        let address = match info.addr() {
-            ConnectionAddr::Tcp(host, port) => Address::Tcp(host.clone(), *port),
-            ConnectionAddr::Unix(path) => Address::Unix(path.clone()),
-            ConnectionAddr::TcpTls { insecure: true, .. } => {
-                return Err(Unusable(
-                    "a Redis server over TLS is always verified, `#insecure` is not offered",
-                ));
-            }
-            ConnectionAddr::TcpTls { host, port, .. } => {
-                let name = ServerName::try_from(host.clone()).map_err(|_| {
-                    Unusable("the host of the Redis URL is no name that a certificate can have")
-                })?;
-                Address::Tls(host.clone(), *port, name, tls(roots)?)
-            }
-            _ => return Err(Unusable("this kind of Redis URL is not supported")),
-        };
+    ) -> Self {
         // A user with few rights must not be asked for CLIENT SETINFO (EDGE R4).
-        let login = info.redis_settings().clone().set_skip_set_lib_name();
-        Ok(Self {
-            address,
-            login,
+        let mut info = RedisConnectionInfo::default()
+            .set_db(database)
+            .set_skip_set_lib_name();
+        if let Some(user) = &login.user {
+            info = info.set_username(user.expose());
+        }
+        if let Some(password) = &login.password {
+            info = info.set_password(password.expose());
+        }
+        Self {
+            target,
+            tls,
+            login: info,
             patience,
-        })
+        }
     }
 
-    /// The number of the database that the URL names.
+    /// The same way to one node alone.
+    pub(super) fn to_node(&self, node: Endpoint) -> Self {
+        Self {
+            target: Target::One(node),
+            tls: self.tls.clone(),
+            login: self.login.clone(),
+            patience: self.patience,
+        }
+    }
+
+    /// The number of the database that is read.
     pub(super) fn database(&self) -> i64 {
         self.login.db()
     }
 
+    /// Who is dialed may change: as long as what this gives is held, that is asked for.
+    pub(super) fn attend(&self) -> Option<Arc<Asking>> {
+        match &self.target {
+            Target::Master(guide) | Target::AnyNode(guide) => Some(guide.attend()),
+            Target::Unix(_) | Target::One(_) | Target::Knowing(_) => None,
+        }
+    }
+
+    /// Completes when the server at `at` is not the one to be dialed any more. May never complete.
+    pub(super) async fn leave(&self, at: Option<&Endpoint>) -> SourceError {
+        match (&self.target, at) {
+            (Target::Master(guide), Some(at)) => {
+                guide.denies(|slots| slots.owner(0) == Some(at)).await;
+                SourceError::new(Cause::Redis, "another redis server is the master now")
+            }
+            (Target::AnyNode(guide), Some(at)) => {
+                let has_left = |slots: &Slots| {
+                    let nodes = slots.nodes();
+                    !nodes.is_empty() && !nodes.contains(at)
+                };
+                guide.denies(|slots| !has_left(slots)).await;
+                SourceError::new(Cause::Redis, "the node has left the redis cluster")
+            }
+            _ => std::future::pending().await,
+        }
+    }
+
     /// Connects for commands, in RESP2: there every string, also a score, comes as the text that it is.
     pub(super) async fn dial(&self) -> Result<Dialed, SourceError> {
-        self.open(ProtocolVersion::RESP2, None).await
+        self.reach(ProtocolVersion::RESP2, None).await
     }
 
     /// Connects for pushes, in RESP3 (Redis 6 or newer).
     pub(super) async fn dial_for_pushes(&self, on_push: OnPush) -> Result<Dialed, SourceError> {
-        self.open(ProtocolVersion::RESP3, Some(on_push)).await
+        self.reach(ProtocolVersion::RESP3, Some(on_push)).await
     }
 
-    async fn open(
+    async fn reach(
         &self,
         protocol: ProtocolVersion,
         on_push: Option<OnPush>,
     ) -> Result<Dialed, SourceError> {
-        let stream = timeout(self.patience.connect, self.reach())
+        let open = |at, probe| self.open(at, probe, protocol, on_push.clone());
+        match &self.target {
+            Target::Unix(_) => open(None, Probe::Ping).await,
+            Target::One(node) => open(Some(node.clone()), Probe::Ping).await,
+            Target::Master(guide) => {
+                let slots = guide.slots().await?;
+                let master = slots.owner(0).cloned();
+                let dialed = open(master, Probe::Master).await;
+                if dialed.is_err() {
+                    guide.was_useless();
+                }
+                dialed
+            }
+            Target::AnyNode(guide) => {
+                // Nodes are better known by the names that they have for each other; the file's are for the beginning.
+                let _ = guide.slots().await;
+                let nodes = guide.candidates();
+                race(nodes, |node| open(Some(node), Probe::Ping)).await
+            }
+            Target::Knowing(knowledge) => {
+                let all = knowledge.candidates();
+                race(all, |one| open(Some(one), Probe::Ping)).await
+            }
+        }
+    }
+
+    async fn open(
+        &self,
+        at: Option<Endpoint>,
+        mut probe: Probe,
+        protocol: ProtocolVersion,
+        on_push: Option<OnPush>,
+    ) -> Result<Dialed, SourceError> {
+        let stream = timeout(self.patience.connect, self.connect(at.as_ref()))
             .await
             .map_err(|_| {
                 SourceError::new(Cause::Timeout, "no connection to the redis server in time")
@@ -146,48 +232,104 @@ impl Dialer {
             .await
             .map_err(|_| SourceError::new(Cause::Timeout, "the redis server does not answer"))?
             .map_err(|error| fault::at_login(&error))?;
+        let mut driver: Driver = Box::pin(driver);
+        // A frozen server still takes connections: only an answer shows that there is one.
+        let answered = {
+            let mut answer = pin!(probe.ask(&connection));
+            tokio::select! {
+                answered = &mut answer => answered,
+                // The last bytes may have brought the reason.
+                () = &mut driver => match answer.now_or_never() {
+                    Some(Err(error)) => Err(error),
+                    _ => Err(fault::connection_lost()),
+                },
+            }
+        }?;
         Ok(Dialed {
             connection,
-            driver: Box::pin(driver),
+            driver,
+            at,
+            probe,
+            answered,
         })
     }
 
-    async fn reach(&self) -> Result<Box<dyn Stream>, SourceError> {
-        Ok(match &self.address {
-            Address::Tcp(host, port) => Box::new(tcp(host, *port).await?),
-            Address::Unix(path) => Box::new(UnixStream::connect(path).await.map_err(unreachable)?),
-            Address::Tls(host, port, name, connector) => {
-                let stream = tcp(host, *port).await?;
-                let handshake = connector.connect(name.clone(), stream).await;
-                Box::new(handshake.map_err(|error| {
-                    SourceError::new(Cause::Tls, format!("TLS with the redis server: {error}"))
-                })?)
+    async fn connect(&self, at: Option<&Endpoint>) -> Result<Box<dyn Stream>, SourceError> {
+        let Some(at) = at else {
+            return match &self.target {
+                Target::Unix(path) => Ok(Box::new(
+                    UnixStream::connect(path).await.map_err(unreachable)?,
+                )),
+                _ => Err(SourceError::new(
+                    Cause::Redis,
+                    "nobody says which redis server is to be asked",
+                )),
+            };
+        };
+        let stream = TcpStream::connect((&*at.host, at.port))
+            .await
+            .map_err(unreachable)?;
+        stream.set_nodelay(true).map_err(unreachable)?;
+        let Some(tls) = &self.tls else {
+            return Ok(Box::new(stream));
+        };
+        let failed = |why: &dyn fmt::Display| {
+            SourceError::new(Cause::Tls, format!("TLS with the redis server: {why}"))
+        };
+        let name = server_name(at).map_err(|error| failed(&error))?;
+        let handshake = tls.connect(name, stream).await;
+        Ok(Box::new(handshake.map_err(|error| failed(&error))?))
+    }
+}
+
+/// The first of several that answers. Each has a head start before the next one, so that one that is frozen holds nobody up.
+async fn race<F: Future<Output = Result<Dialed, SourceError>>>(
+    candidates: Vec<Endpoint>,
+    open: impl Fn(Endpoint) -> F,
+) -> Result<Dialed, SourceError> {
+    let mut candidates = candidates.into_iter();
+    let mut running = FuturesUnordered::new();
+    running.extend(candidates.next().map(&open));
+    let mut failed = SourceError::new(Cause::Redis, "no redis server is known");
+    loop {
+        tokio::select! {
+            finished = running.next() => match finished {
+                Some(Ok(dialed)) => return Ok(dialed),
+                Some(Err(error)) => {
+                    failed = error;
+                    running.extend(candidates.next().map(&open));
+                }
+                None => return Err(failed),
+            },
+            () = sleep(HEAD_START), if candidates.len() > 0 => {
+                running.extend(candidates.next().map(&open));
             }
-        })
+        }
     }
 }
 
 impl fmt::Debug for Dialer {
     /// Without user and password (EDGE R7).
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.address {
-            Address::Tcp(host, port) => write!(f, "redis://{host}:{port}"),
-            Address::Tls(host, port, ..) => write!(f, "rediss://{host}:{port}"),
-            Address::Unix(path) => write!(f, "redis+unix://{}", path.display()),
+        let scheme = if self.tls.is_some() {
+            "rediss"
+        } else {
+            "redis"
+        };
+        match &self.target {
+            Target::Unix(path) => write!(f, "redis+unix://{}", path.display()),
+            Target::One(node) => write!(f, "{scheme}://{node}"),
+            Target::Master(guide) | Target::AnyNode(guide) => guide.fmt(f),
+            Target::Knowing(knowledge) => {
+                let seeds: Vec<_> = knowledge.seeds().iter().map(ToString::to_string).collect();
+                write!(f, "{scheme}://{}", seeds.join(","))
+            }
         }
     }
 }
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
-
-async fn tcp(host: &str, port: u16) -> Result<TcpStream, SourceError> {
-    let stream = TcpStream::connect((host, port))
-        .await
-        .map_err(unreachable)?;
-    stream.set_nodelay(true).map_err(unreachable)?;
-    Ok(stream)
-}
 
 #[expect(clippy::needless_pass_by_value, reason = "stands in map_err")]
 fn unreachable(error: io::Error) -> SourceError {
@@ -197,8 +339,23 @@ fn unreachable(error: io::Error) -> SourceError {
     )
 }
 
+/// How servers in the network are verified. `roots` are trusted instead of the system's authorities.
+///
 /// The authorities are read once: reading them at every connect would cost a directory of files each time.
-fn tls(roots: Option<RootCertStore>) -> Result<TlsConnector, Unusable> {
+pub(super) fn tls(
+    nodes: &RedisNodes,
+    roots: Option<RootCertStore>,
+) -> Result<TlsConnector, Unusable> {
+    let named = match nodes {
+        RedisNodes::One(node) => std::slice::from_ref(node),
+        RedisNodes::Sentinel(asked) => &asked.nodes,
+        RedisNodes::Cluster(seeds) => seeds,
+    };
+    if named.iter().any(|node| server_name(node).is_err()) {
+        return Err(Unusable(
+            "a host of the Redis servers is no name that a certificate can have",
+        ));
+    }
     let roots = roots.unwrap_or_else(|| {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -216,4 +373,8 @@ fn tls(roots: Option<RootCertStore>) -> Result<TlsConnector, Unusable> {
             .with_root_certificates(roots)
             .with_no_client_auth();
     Ok(TlsConnector::from(Arc::new(config)))
+}
+
+fn server_name(node: &Endpoint) -> Result<ServerName<'static>, InvalidDnsNameError> {
+    ServerName::try_from(node.host.clone())
 }

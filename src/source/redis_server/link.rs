@@ -19,6 +19,14 @@ pub(in crate::source) struct Link {
 /// [`MultiplexedConnection`], which is not `Debug`.
 pub(super) struct Connection(pub(super) MultiplexedConnection);
 
+/// An error that the server answered with.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub(super) why: String,
+    /// Another node of the cluster is to be asked.
+    pub(super) is_redirection: bool,
+}
+
 /// Which keyspace notifications the server sends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::source) enum Notifications {
@@ -42,7 +50,8 @@ impl Link {
         let asked = self.tracking.get_or_try_init(|| async {
             let mut command = redis::cmd("CLIENT");
             command.arg("TRACKING").arg("ON");
-            Ok::<_, SourceError>(self.ask(&command).await?.map(drop))
+            let answer = self.ask(&command).await?;
+            Ok::<_, SourceError>(answer.map(drop).map_err(|refusal| refusal.why))
         });
         asked.await.cloned()
     }
@@ -62,7 +71,7 @@ impl Link {
                     Some(classes) => Notifications::Known(classes),
                     None => Notifications::Hidden("CONFIG GET tells nothing".to_owned()),
                 },
-                Err(why) => Notifications::Hidden(why),
+                Err(refusal) => Notifications::Hidden(refusal.why),
             })
         });
         asked.await.cloned()
@@ -72,12 +81,15 @@ impl Link {
     pub(super) async fn ask(
         &self,
         command: &redis::Cmd,
-    ) -> Result<Result<Value, String>, SourceError> {
+    ) -> Result<Result<Value, Refusal>, SourceError> {
         let mut connection = self.connection.0.clone();
         let answer = connection.send_packed_command(command).await;
         match answer.and_then(Value::extract_error) {
             Ok(value) => Ok(Ok(value)),
-            Err(error) if fault::is_answer(&error) => Ok(Err(fault::of_command(&error).detail)),
+            Err(error) if fault::is_answer(&error) => Ok(Err(Refusal {
+                why: fault::of_command(&error).detail,
+                is_redirection: error.redirect_node().is_some(),
+            })),
             Err(error) => Err(fault::of_command(&error)),
         }
     }

@@ -261,10 +261,10 @@ fn payload(value: Option<Value>) -> Option<Bytes> {
 struct Listener(Arc<Board>);
 
 impl Tenant for Listener {
-    async fn dial(&self, dialer: &Dialer) -> Result<Dialed, SourceError> {
+    async fn dial(&mut self, dialer: &Dialer) -> Result<Dialed, SourceError> {
         let board = self.0.clone();
         dialer
-            .dial_for_pushes(Box::new(move |push| board.sort(push)))
+            .dial_for_pushes(Arc::new(move |push| board.sort(push)))
             .await
     }
 
@@ -343,7 +343,8 @@ async fn arm(board: &Board, link: &Link, arming: Arming) {
     let mut tracking = board.tracking.lock();
     match answer {
         Ok(Ok(_)) => tracking.answered(&arming),
-        Ok(Err(_)) | Err(_) => tracking.refused(&arming),
+        Ok(Err(refusal)) if refusal.is_redirection => tracking.failed(&arming, Mark::Elsewhere),
+        Ok(Err(_)) | Err(_) => tracking.failed(&arming, Mark::Refused),
     }
     if tracking.has_questions() {
         board.changed.notify_one();

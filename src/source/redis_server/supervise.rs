@@ -12,12 +12,14 @@ use tokio::time::{Instant, sleep};
 
 use super::dial::{Dialed, Dialer};
 use super::fault;
+use super::probe::Probe;
 use crate::source::SourceError;
 
 /// What a connection is used for.
 pub(super) trait Tenant: Send {
     /// Makes a connection of the right kind.
-    fn dial(&self, dialer: &Dialer) -> impl Future<Output = Result<Dialed, SourceError>> + Send;
+    fn dial(&mut self, dialer: &Dialer)
+    -> impl Future<Output = Result<Dialed, SourceError>> + Send;
 
     /// What is told when the server has answered: when it was asked.
     fn heard(&self) -> impl Fn(std::time::Instant) + Send + 'static {
@@ -39,6 +41,7 @@ pub(super) trait Tenant: Send {
 
 /// Keeps a connection for `tenant`.
 pub(super) async fn supervise(dialer: Arc<Dialer>, mut tenant: impl Tenant) -> Infallible {
+    let _asking = dialer.attend();
     let mut backoff = Backoff::default();
     loop {
         let began = Instant::now();
@@ -54,22 +57,24 @@ pub(super) async fn supervise(dialer: Arc<Dialer>, mut tenant: impl Tenant) -> I
 
 /// The life of one connection; why it ended.
 async fn live(dialer: &Dialer, tenant: &mut impl Tenant) -> SourceError {
-    let Dialed { connection, driver } = match tenant.dial(dialer).await {
+    let Dialed {
+        connection,
+        driver,
+        at,
+        probe,
+        answered,
+    } = match tenant.dial(dialer).await {
         Ok(dialed) => dialed,
         Err(error) => return error,
     };
     let heard = tenant.heard();
+    heard(answered);
+    tenant.up(&connection);
     let mut life = pin!(async {
-        let mut probe = Probe::Ping;
-        // A frozen server still takes connections: only an answer shows that there is one.
-        match probe.ask(&connection).await {
-            Ok(at) => heard(at),
-            Err(error) => return error,
-        }
-        tenant.up(&connection);
         tokio::select! {
             error = tenant.work(connection.clone()) => error,
             error = heartbeat(&connection, probe, dialer.patience.heartbeat, heard) => error,
+            error = dialer.leave(at.as_ref()) => error,
         }
     });
     tokio::select! {
@@ -90,41 +95,6 @@ async fn heartbeat(
         match probe.ask(connection).await {
             Ok(at) => heard(at),
             Err(error) => return error,
-        }
-    }
-}
-
-/// How the server is asked whether it lives.
-enum Probe {
-    Ping,
-    /// Allowed to every user, so that one who may not PING does not fill the server's ACL log (EDGE R4).
-    Hello,
-}
-
-impl Probe {
-    /// Any answer shows life, but for one: that the server is still loading. Gives when it was asked.
-    async fn ask(
-        &mut self,
-        connection: &MultiplexedConnection,
-    ) -> Result<std::time::Instant, SourceError> {
-        let asked = std::time::Instant::now();
-        let command = match self {
-            Self::Ping => redis::cmd("PING"),
-            Self::Hello => redis::cmd("HELLO"),
-        };
-        let answer = connection.clone().send_packed_command(&command).await;
-        match answer.and_then(redis::Value::extract_error) {
-            Ok(_) => Ok(asked),
-            Err(error) if fault::is_forbidden(&error) => {
-                *self = Self::Hello;
-                Ok(asked)
-            }
-            // A server that wants a login which we do not have answers all else in the same way.
-            Err(error) if fault::is_loading(&error) || error.code() == Some("NOAUTH") => {
-                Err(fault::of_command(&error))
-            }
-            Err(error) if fault::is_answer(&error) => Ok(asked),
-            Err(error) => Err(fault::of_command(&error)),
         }
     }
 }

@@ -24,6 +24,8 @@ pub(in crate::source) enum Mark {
     Armed(u64),
     /// The server does not let us ask.
     Refused,
+    /// The server sends us to another one.
+    Elsewhere,
 }
 
 /// All keys of one connection that anybody watches.
@@ -126,10 +128,10 @@ impl Tracking {
         }
     }
 
-    /// The server answered with an error, or not at all.
-    pub(super) fn refused(&mut self, arming: &Arming) {
+    /// The server answered with an error, or not at all: how the key stands now.
+    pub(super) fn failed(&mut self, arming: &Arming, mark: Mark) {
         if let Some((tracked, _)) = self.under_way(arming) {
-            tracked.set(Phase::Unarmed, Mark::Refused);
+            tracked.set(Phase::Unarmed, mark);
         }
     }
 
@@ -272,7 +274,7 @@ mod tests {
     #[test]
     fn a_refused_key_is_asked_for_again_only_on_demand() {
         let (mut tracking, mark, question) = asked();
-        tracking.refused(&question);
+        tracking.failed(&question, Mark::Refused);
         assert_eq!(*mark.borrow(), Mark::Refused);
         assert_eq!(tracking.questions(), []);
         tracking.arm(&key());

@@ -31,7 +31,15 @@ impl TestRedis {
 
     /// Starts one with further command line arguments, such as `["--maxmemory", "1mb"]`.
     pub(crate) fn start_with(args: &[&str]) -> Self {
+        Self::start_as(None, args)
+    }
+
+    /// The same with a configuration file, into which the server may write.
+    pub(crate) fn start_as(config: Option<&str>, args: &[&str]) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
+        if let Some(config) = config {
+            fs::write(file(directory.path()), config).expect("a file");
+        }
         let args: Vec<String> = args.iter().map(ToString::to_string).collect();
         // Between asking for a free port and the server's bind another process may take it.
         for _ in 0..10 {
@@ -109,6 +117,24 @@ impl TestRedis {
     ///
     /// When the server answers with an error.
     pub(crate) fn cli(&self, command: &[&str]) -> String {
+        self.try_cli(command)
+            .unwrap_or_else(|error| panic!("{command:?}: {error}"))
+    }
+
+    /// The same, with an error as it is.
+    pub(crate) fn try_cli(&self, command: &[&str]) -> Answer {
+        self.connection().run(command)
+    }
+
+    /// As [`cli`](Self::cli), at the node of a cluster that is about to take over the key.
+    pub(crate) fn cli_asking(&self, command: &[&str]) -> String {
+        let mut connection = self.connection();
+        connection.run(&["ASKING"]).expect("a node of a cluster");
+        let answer = connection.run(command);
+        answer.unwrap_or_else(|error| panic!("{command:?}: {error}"))
+    }
+
+    fn connection(&self) -> Connection {
         let password = self
             .args
             .iter()
@@ -122,8 +148,6 @@ impl TestRedis {
                 .expect("the password is right");
         }
         connection
-            .run(command)
-            .unwrap_or_else(|error| panic!("{command:?}: {error}"))
     }
 
     fn signal(&self, signal: &str) {
@@ -148,7 +172,7 @@ pub(crate) fn free_port() -> u16 {
 }
 
 /// Polls `condition` until it holds.
-fn wait_until(what: &str, condition: impl Fn() -> bool) {
+pub(crate) fn wait_until(what: &str, condition: impl Fn() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < deadline, "timed out: {what}");
@@ -160,13 +184,19 @@ fn socket(directory: &Path) -> PathBuf {
     directory.join("redis.sock")
 }
 
+fn file(directory: &Path) -> PathBuf {
+    directory.join("redis.conf")
+}
+
 /// `None` when the server ended before it answered, such as when its port was taken.
 fn spawn(directory: &Path, port: u16, args: &[String]) -> Option<Child> {
     let socket = socket(directory);
     // A killed server leaves its socket behind, to which nothing answers.
     let _ = fs::remove_file(&socket);
     let log = fs::File::create(directory.join("log")).expect("a log file");
+    let config = Some(file(directory)).filter(|file| file.exists());
     let mut server = Command::new("redis-server")
+        .args(config)
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
         .arg("--unixsocket")
         .arg(&socket)
@@ -197,7 +227,7 @@ fn spawn(directory: &Path, port: u16, args: &[String]) -> Option<Child> {
 /// The little of RESP that tests need, so that the code under test is not its own witness.
 struct Connection(BufReader<UnixStream>);
 
-type Answer = Result<String, String>;
+pub(crate) type Answer = Result<String, String>;
 
 impl Connection {
     fn open(socket: &Path) -> std::io::Result<Self> {
