@@ -111,6 +111,12 @@ fn sentinel(item: Item<'_>) -> Option<RedisSentinel> {
             .then(|| name.to_owned())
             .ok_or_else(|| "this is no name of a master".to_owned())
     });
+    let text = |name| {
+        let item = section.get(name).hide();
+        item.or_null(|item| item.text())
+            .map(|text| text.map(Secret::new))
+    };
+    let (user, password) = (text("user"), text("password"));
     let nodes = section.get("nodes");
     let read = |item: Item<'_>| {
         item.parsed("write sentinel-1:26379", |text| {
@@ -124,12 +130,6 @@ fn sentinel(item: Item<'_>) -> Option<RedisSentinel> {
         nodes.problem("there is nobody to ask (write [sentinel-1:26379, sentinel-2:26379])");
         return None;
     }
-    let text = |name| {
-        let item = section.get(name).hide();
-        item.or_null(|item| item.text())
-            .map(|text| text.map(Secret::new))
-    };
-    let (user, password) = (text("user"), text("password"));
     let login = RedisLogin {
         user: user?,
         password: password?,

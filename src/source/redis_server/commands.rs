@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use redis::Cmd;
 use redis::aio::MultiplexedConnection;
@@ -153,7 +154,8 @@ impl Tenant for Teller {
         std::future::pending().await
     }
 
-    fn down(&mut self, error: SourceError) {
+    fn down(&mut self, error: SourceError) -> Duration {
         self.state.send_replace(State::Down(error));
+        Duration::ZERO
     }
 }

@@ -5,6 +5,9 @@ use redis::{ErrorKind, RedisError, ServerErrorKind};
 use super::framer::TOO_LARGE;
 use crate::source::{Cause, SourceError};
 
+/// What is said of a server that has no pushes.
+const TOO_OLD: &str = "the redis server announces nothing: that needs Redis 6 or newer";
+
 /// Of a command, or of a subscription.
 pub(super) fn of_command(error: &RedisError) -> SourceError {
     let detail = match cause(error) {
@@ -13,6 +16,9 @@ pub(super) fn of_command(error: &RedisError) -> SourceError {
             "the reply is larger than 1 MiB or has more than 100,000 elements".to_owned()
         }
         _ if error.is_connection_dropped() => return connection_lost(),
+        _ if error.redirect_node().is_some() => {
+            "the redis server is a node of a cluster, and another one has the key (write url as a list of nodes)".to_owned()
+        }
         _ => match (error.code(), error.detail()) {
             (Some(code), Some(detail)) => format!("the redis server says {code}: {detail}"),
             _ => error.to_string(),
@@ -30,7 +36,7 @@ pub(super) fn connection_lost() -> SourceError {
 /// its answer only the code is told (EDGE R7).
 pub(super) fn at_login(error: &RedisError) -> SourceError {
     let detail = match (error.kind(), error.code()) {
-        (ErrorKind::RESP3NotSupported, _) => "pub/sub needs Redis 6 or newer".to_owned(),
+        _ if has_no_hello(error) => TOO_OLD.to_owned(),
         (ErrorKind::AuthenticationFailed, _) => {
             "the redis server refused user and password".to_owned()
         }
@@ -38,6 +44,21 @@ pub(super) fn at_login(error: &RedisError) -> SourceError {
         _ => format!("login at the redis server failed: {}", error.category()),
     };
     SourceError::new(cause(error), detail)
+}
+
+/// The library knows the words of Redis 5 alone.
+fn has_no_hello(error: &RedisError) -> bool {
+    let says = |words| {
+        error
+            .detail()
+            .is_some_and(|detail| detail.starts_with(words))
+    };
+    error.kind() == ErrorKind::RESP3NotSupported || says("unknown command 'HELLO'")
+}
+
+/// Whether the server has no pushes, and will have none before somebody installs another one.
+pub(super) fn is_too_old(error: &SourceError) -> bool {
+    error.detail == TOO_OLD
 }
 
 /// Whether the server reads its data set: it is there and yet of no use.
@@ -62,5 +83,20 @@ fn cause(error: &RedisError) -> Cause {
         _ if error.kind() == ErrorKind::AuthenticationFailed => Cause::Unauthorized,
         _ if error.is_timeout() => Cause::Timeout,
         _ => Cause::Redis,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// EDGE R5: the usual slip, one node of a cluster as if it were the server, is named.
+    #[test]
+    fn a_redirection_that_nobody_follows_says_what_to_write() {
+        let reply = redis::parse_redis_value(b"-MOVED 866 10.0.0.1:6379\r\n").expect("a reply");
+        let error = reply.extract_error().expect_err("an error");
+        let told = of_command(&error);
+        assert_eq!(told.cause, Cause::Redis);
+        assert!(told.detail.contains("list of nodes"), "{told}");
     }
 }

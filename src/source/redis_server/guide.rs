@@ -282,10 +282,11 @@ impl Tenant for Asker {
         }
     }
 
-    fn down(&mut self, error: SourceError) {
+    fn down(&mut self, error: SourceError) -> Duration {
         self.knowledge
             .known
             .send_modify(|known| known.trouble = Some(error));
+        Duration::ZERO
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -13,6 +13,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{PushInfo, PushKind, Value};
 use tokio::sync::{Notify, watch};
 use tokio_util::task::AbortOnDropHandle;
+use tracing::info;
 
 use super::dial::{Dialed, Dialer};
 use super::fault;
@@ -26,6 +27,9 @@ use crate::source::{Cause, SourceError};
 
 /// Subscriptions under way at once; more wait their turn.
 const CONCURRENT_STEPS: usize = 64;
+
+/// After which a server that is too old for pushes is asked again.
+const RETRY_TOO_OLD: Duration = Duration::from_secs(60);
 
 /// Listens for all feeds of one server. Closed with the last holder.
 pub(in crate::source) struct Pushes {
@@ -61,7 +65,10 @@ pub(in crate::source) struct Subscription {
 impl Pushes {
     pub(super) fn start(dialer: Arc<Dialer>) -> Self {
         let board = Arc::new(Board::default());
-        let tenant = Listener(board.clone());
+        let tenant = Listener {
+            board: board.clone(),
+            has_told: false,
+        };
         let supervisor = tokio::spawn(async move {
             supervise(dialer, tenant).await;
         });
@@ -258,38 +265,49 @@ fn payload(value: Option<Value>) -> Option<Bytes> {
     }
 }
 
-struct Listener(Arc<Board>);
+struct Listener {
+    board: Arc<Board>,
+    /// That the server is too old is told in the log, once.
+    has_told: bool,
+}
 
 impl Tenant for Listener {
     async fn dial(&mut self, dialer: &Dialer) -> Result<Dialed, SourceError> {
-        let board = self.0.clone();
-        dialer
+        let board = self.board.clone();
+        let dialed = dialer
             .dial_for_pushes(Arc::new(move |push| board.sort(push)))
-            .await
+            .await;
+        if let Err(error) = &dialed
+            && fault::is_too_old(error)
+            && !std::mem::replace(&mut self.has_told, true)
+        {
+            info!(server = ?dialer, "{}: its keys are polled", error.detail);
+        }
+        dialed
     }
 
     fn heard(&self) -> impl Fn(Instant) + Send + 'static {
-        let board = self.0.clone();
+        let board = self.board.clone();
         move |at| *board.heard.lock() = Some(at)
     }
 
     fn up(&mut self, connection: &MultiplexedConnection) {
         let link = Arc::new(Link::new(connection.clone()));
-        self.0.standing.send_replace(Standing::Up(link));
-        self.0.change(Registry::connected);
+        self.board.standing.send_replace(Standing::Up(link));
+        self.board.change(Registry::connected);
     }
 
     async fn work(&mut self, connection: MultiplexedConnection) -> SourceError {
         loop {
-            let steps = self.0.registry.lock().steps(Instant::now());
+            let steps = self.board.registry.lock().steps(Instant::now());
             stream::iter(steps)
                 .for_each_concurrent(CONCURRENT_STEPS, |step| {
-                    take(&self.0, connection.clone(), step)
+                    take(&self.board, connection.clone(), step)
                 })
                 .await;
-            arm_pending(&self.0).await;
+            arm_pending(&self.board).await;
             let (is_clogged, retry) = {
-                let registry = self.0.registry.lock();
+                let registry = self.board.registry.lock();
                 (registry.is_clogged(), registry.next_retry())
             };
             if is_clogged {
@@ -305,20 +323,25 @@ impl Tenant for Listener {
                 }
             };
             tokio::select! {
-                () = self.0.changed.notified() => {}
+                () = self.board.changed.notified() => {}
                 () = retry => {}
             }
         }
     }
 
-    fn down(&mut self, error: SourceError) {
-        self.0.standing.send_if_modified(|standing| {
+    fn down(&mut self, error: SourceError) -> Duration {
+        let rest = match fault::is_too_old(&error) {
+            true => RETRY_TOO_OLD,
+            false => Duration::ZERO,
+        };
+        self.board.standing.send_if_modified(|standing| {
             let known = std::mem::replace(standing, Standing::Down);
             !matches!(known, Standing::Down)
         });
-        *self.0.heard.lock() = None;
-        self.0.tracking.lock().lost();
-        self.0.registry.lock().lost(error);
+        *self.board.heard.lock() = None;
+        self.board.tracking.lock().lost();
+        self.board.registry.lock().lost(error);
+        rest
     }
 }
 

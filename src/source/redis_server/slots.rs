@@ -42,7 +42,7 @@ impl Slots {
         let mut slots = Self::default();
         for range in array(reply)? {
             let mut parts = array(range)?.into_iter();
-            let (first, last) = (number(parts.next()?)?, number(parts.next()?)?);
+            let (first, last) = (number(&parts.next()?)?, number(&parts.next()?)?);
             if first > last || last >= SLOTS {
                 return None;
             }
@@ -106,9 +106,9 @@ fn array(value: Value) -> Option<Vec<Value>> {
     }
 }
 
-fn number(value: Value) -> Option<u16> {
+fn number(value: &Value) -> Option<u16> {
     match value {
-        Value::Int(number) => number.try_into().ok(),
+        Value::Int(number) => (*number).try_into().ok(),
         _ => None,
     }
 }
@@ -125,7 +125,7 @@ fn node_name(value: Value) -> Option<String> {
 fn endpoint(node: Value, answering: &Endpoint) -> Option<Endpoint> {
     let mut parts = array(node)?.into_iter();
     let host = node_name(parts.next()?)?;
-    let port = number(parts.next()?)?;
+    let port = number(&parts.next()?)?;
     named(&host, port, answering)
 }
 

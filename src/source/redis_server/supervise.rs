@@ -35,8 +35,9 @@ pub(super) trait Tenant: Send {
         connection: MultiplexedConnection,
     ) -> impl Future<Output = SourceError> + Send;
 
-    /// No connection could be made, or it was lost. Nothing of it arrives any more.
-    fn down(&mut self, error: SourceError);
+    /// No connection could be made, or it was lost. Nothing of it arrives any more. Returns how long another one is not
+    /// worth trying.
+    fn down(&mut self, error: SourceError) -> Duration;
 }
 
 /// Keeps a connection for `tenant`.
@@ -46,12 +47,12 @@ pub(super) async fn supervise(dialer: Arc<Dialer>, mut tenant: impl Tenant) -> I
     loop {
         let began = Instant::now();
         let error = live(&dialer, &mut tenant).await;
-        tenant.down(error);
+        let rest = tenant.down(error);
         // A server that breaks each connection at once gets no more tries than one that takes none.
         if began.elapsed() > 2 * Backoff::LONGEST {
             backoff = Backoff::default();
         }
-        sleep(backoff.pause()).await;
+        sleep(backoff.pause().max(rest)).await;
     }
 }
 

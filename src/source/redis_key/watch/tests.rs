@@ -414,3 +414,18 @@ async fn rest_costs_nothing() {
     converges(&mut source, "2").await;
     assert!(source.holds().is_some());
 }
+
+/// A server before Redis 6 has no pushes: it is asked once, its keys are polled, and it is left alone.
+#[tokio::test]
+async fn a_server_that_is_too_old_is_not_asked_again_and_again() {
+    let redis = TestRedis::start_with(&["--rename-command", "HELLO", ""]);
+    fill(&redis);
+    let mut source = string(&redis, RedisWatch::Auto);
+    assert_eq!(reading(&mut source).await.as_deref(), Ok("1"));
+    assert!(source.holds().is_none());
+    eventually(|| calls(&redis, &["ping"])[0] >= 10).await;
+    let errors = redis.cli(&["INFO", "stats"]);
+    assert!(errors.contains("total_error_replies:1\r"), "{errors}");
+    redis.cli(&["SET", "app:string", "2"]);
+    assert_eq!(reading(&mut source).await.as_deref(), Ok("2"));
+}
