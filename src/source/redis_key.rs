@@ -55,7 +55,7 @@ impl RedisKeySource {
         }
     }
 
-    fn place(&mut self) -> &mut Place {
+    fn place(&mut self) -> &Place {
         let make = || self.client.place(&self.key);
         self.place.get_or_insert_with(make)
     }

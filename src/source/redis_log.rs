@@ -17,7 +17,7 @@ use std::time::Duration;
 use redis::Value;
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::redis_server::{Commands, Delivery, Line, RedisClient, Subscription, Topic};
+use super::redis_server::{Delivery, Place, RedisClient, Subscription, Topic};
 use super::{Cause, SourceError};
 use scripts::Script;
 
@@ -30,8 +30,8 @@ pub struct SharedLog(Arc<Shared>);
 
 struct Shared {
     client: RedisClient,
-    /// Kept from the first use on.
-    commands: OnceLock<Arc<Commands>>,
+    /// Kept from the first use on, with the connections.
+    place: OnceLock<Place>,
     keys: [String; 3],
     topic: String,
     bounds: Bounds,
@@ -150,7 +150,7 @@ impl SharedLog {
         let name = format!("wellspring:{space}:{{{:032x}}}", xxh3_128(&identity));
         Self(Arc::new(Shared {
             client,
-            commands: OnceLock::new(),
+            place: OnceLock::new(),
             keys: ["log", "state", "lease"].map(|key| format!("{name}:{key}")),
             topic: format!("{name}:news"),
             bounds,
@@ -165,8 +165,7 @@ impl SharedLog {
 
     /// The entries after `at`, oldest first.
     pub async fn after(&self, at: Position) -> Result<Vec<Entry>, SourceError> {
-        let line = self.line().await?;
-        let now = server_time(&line).await?;
+        let now = self.server_time().await?;
         let mut entries: Vec<Entry> = Vec::new();
         let mut count = PAGE;
         loop {
@@ -174,7 +173,7 @@ impl SharedLog {
             let mut command = redis::cmd("XRANGE");
             command.arg(&self.0.keys[0]).arg(start.next().to_string());
             command.arg("+").arg("COUNT").arg(count);
-            let page = match line.run(&command).await {
+            let page = match self.run(&command).await {
                 Ok(Value::Array(page)) => page,
                 Ok(_) => return Err(unexpected("XRANGE")),
                 Err(error) if error.cause == Cause::TooLarge && count > 1 => {
@@ -270,14 +269,25 @@ impl SharedLog {
         self.run(&command).await.map(drop)
     }
 
-    async fn line(&self) -> Result<Line, SourceError> {
-        let client = &self.0.client;
-        let commands = self.0.commands.get_or_init(|| client.commands());
-        commands.line().await
+    /// In milliseconds, where the keys are.
+    async fn server_time(&self) -> Result<u64, SourceError> {
+        let Value::Array(time) = self.run(&redis::cmd("TIME")).await? else {
+            return Err(unexpected("TIME"));
+        };
+        let number = |value: &Value| text(value)?.parse::<u64>().ok();
+        match time.as_slice() {
+            [seconds, micros] => number(seconds)
+                .zip(number(micros))
+                .map(|(seconds, micros)| seconds * 1000 + micros / 1000)
+                .ok_or_else(|| unexpected("TIME")),
+            _ => Err(unexpected("TIME")),
+        }
     }
 
     async fn run(&self, command: &redis::Cmd) -> Result<Value, SourceError> {
-        self.line().await?.run(command).await
+        let Shared { client, keys, .. } = &*self.0;
+        let place = self.0.place.get_or_init(|| client.place(&keys[0]));
+        place.run(command).await
     }
 
     fn script(&self, script: Script) -> redis::Cmd {
@@ -372,21 +382,6 @@ fn read_entry(entry: Value, now: u64) -> Option<Entry> {
         past: text(past)?.to_owned(),
         age: Duration::from_millis(now.saturating_sub(at.0)),
     })
-}
-
-/// In milliseconds.
-async fn server_time(line: &Line) -> Result<u64, SourceError> {
-    let Value::Array(time) = line.run(&redis::cmd("TIME")).await? else {
-        return Err(unexpected("TIME"));
-    };
-    let number = |value: &Value| text(value)?.parse::<u64>().ok();
-    match time.as_slice() {
-        [seconds, micros] => number(seconds)
-            .zip(number(micros))
-            .map(|(seconds, micros)| seconds * 1000 + micros / 1000)
-            .ok_or_else(|| unexpected("TIME")),
-        _ => Err(unexpected("TIME")),
-    }
 }
 
 fn text(value: &Value) -> Option<&str> {

@@ -33,7 +33,6 @@ use rustls::RootCertStore;
 
 pub use dial::Unusable;
 
-pub(in crate::source) use commands::{Commands, Line};
 pub(in crate::source) use framer::MAX_BYTES;
 pub(in crate::source) use link::{Link, Notifications};
 pub(in crate::source) use mailbox::Delivery;
@@ -117,11 +116,6 @@ impl RedisClient {
             main: Arc::new(main),
             told: Mutex::default(),
         })))
-    }
-
-    /// The connection for commands that are about no key. Must be called within a tokio runtime.
-    pub(in crate::source) fn commands(&self) -> Arc<Commands> {
-        self.0.main.commands()
     }
 
     /// The connection for messages of channels and patterns. Must be called within a tokio runtime.

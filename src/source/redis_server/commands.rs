@@ -91,15 +91,7 @@ impl fmt::Debug for Commands {
 }
 
 impl Line {
-    /// Runs one command. An error reply is an error.
-    pub(in crate::source) async fn run(&self, command: &Cmd) -> Result<redis::Value, SourceError> {
-        match self.send(command).await {
-            Ok(value) => Ok(value),
-            Err(error) => Err(self.explain(&error).await),
-        }
-    }
-
-    /// The same, with the error as the server gave it.
+    /// Runs one command. An error reply is an error, as the server gave it.
     pub(super) async fn send(&self, command: &Cmd) -> redis::RedisResult<redis::Value> {
         let answer = self.connection.clone().send_packed_command(command).await;
         answer.and_then(redis::Value::extract_error)

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use redis::{Cmd, ErrorKind, ServerErrorKind, Value};
 use tokio::time::sleep;
 
@@ -24,19 +25,26 @@ const MAX_REDIRECTIONS: usize = 4;
 /// Between two readings of a key that is on its way from one node to another.
 const WHILE_MOVING: Duration = Duration::from_secs(1);
 
-/// Where a key is, and what it was last asked for there.
+/// Where a key is, and what it was last asked for there. What is held of it keeps its connections.
 pub(in crate::source) struct Place {
     client: RedisClient,
     slot: u16,
-    home: Option<Home>,
-    /// The connection of the last command, whether it succeeded or not.
-    generation: Option<Generation>,
-    /// Another node answered the last command.
-    elsewhere: Option<Arc<Commands>>,
+    stand: Mutex<Stand>,
     _asking: Option<Arc<Asking>>,
 }
 
-/// Where the key belongs. Its connection is kept.
+/// How it stood when it was last looked at.
+#[derive(Clone, Default)]
+struct Stand {
+    home: Option<Home>,
+    /// The connection of the last command, whether it succeeded or not.
+    generation: Option<Generation>,
+    /// Another node was asked last.
+    elsewhere: Option<Arc<Commands>>,
+}
+
+/// Where the key belongs.
+#[derive(Clone)]
 struct Home {
     /// `None`: there is one server for all keys.
     at: Option<Endpoint>,
@@ -49,39 +57,37 @@ impl Place {
     pub(super) fn new(client: RedisClient, key: &str) -> Self {
         Self {
             slot: slot_of(key.as_bytes()),
-            home: None,
-            generation: None,
-            elsewhere: None,
+            stand: Mutex::default(),
             _asking: client.cluster().map(|cluster| cluster.guide.attend()),
             client,
         }
     }
 
     /// Finds out where the key belongs, and connects there.
-    pub(in crate::source) async fn locate(&mut self) -> Result<(), SourceError> {
-        if let Some(cluster) = self.client.cluster() {
-            cluster.guide.slots().await?;
-        }
-        self.look()
+    pub(in crate::source) async fn locate(&self) -> Result<(), SourceError> {
+        self.find().await.map(drop)
     }
 
-    /// Runs one command, which must be about the key and no other. An error reply is an error.
-    pub(in crate::source) async fn run(&mut self, command: &Cmd) -> Result<Value, SourceError> {
-        self.locate().await?;
-        let Some(home) = &self.home else {
-            return Err(nobody());
-        };
-        let mut commands = home.commands.clone();
-        let mut at = home.at.clone();
+    /// Runs one command, which must be about the key and no other, or about none. An error reply is an error.
+    pub(in crate::source) async fn run(&self, command: &Cmd) -> Result<Value, SourceError> {
+        let Home {
+            mut at,
+            mut commands,
+            ..
+        } = self.find().await?;
         let mut is_asking = false;
-        self.elsewhere = None;
+        let mut elsewhere = None;
         for _ in 0..=MAX_REDIRECTIONS {
             let line = match commands.line().await {
                 Ok(line) => line,
                 Err(error) => return Err(self.doubt(error)),
             };
-            if self.elsewhere.is_none() {
-                self.generation = Some(line.generation);
+            {
+                let mut stand = self.stand.lock();
+                stand.elsewhere.clone_from(&elsewhere);
+                if elsewhere.is_none() {
+                    stand.generation = Some(line.generation);
+                }
             }
             let answer = match is_asking {
                 true => line.send_asking(command).await,
@@ -99,7 +105,7 @@ impl Place {
             cluster.guide.was_wrong();
             is_asking = error.kind() == ErrorKind::Server(ServerErrorKind::Ask);
             commands = cluster.node(&next).commands();
-            self.elsewhere = Some(commands.clone());
+            elsewhere = Some(commands.clone());
             at = Some(next);
         }
         let why = "the nodes of the redis cluster do not agree on who has the key";
@@ -107,45 +113,43 @@ impl Place {
     }
 
     /// The connection on which changes of the key are announced; `None` while nobody knows where that is.
-    pub(in crate::source) fn pushes(&mut self) -> Option<Arc<Pushes>> {
+    pub(in crate::source) fn pushes(&self) -> Option<Arc<Pushes>> {
         // It may have moved meanwhile; when nobody has it, nobody tells of it.
-        self.look().ok()?;
-        match (&self.home, &self.elsewhere) {
-            (Some(home), None) => Some(home.node.pushes()),
-            _ => None,
-        }
+        let home = self.look()?;
+        let is_home = self.stand.lock().elsewhere.is_none();
+        is_home.then(|| home.node.pushes())
     }
 
     /// Completes when the key is worth asking for again: it belongs to another node, or the server is back on another connection
     /// than that of the last command. May never complete. Cancel-safe.
-    pub(in crate::source) async fn changes(&mut self) {
-        // Who has the key now is awaited as well.
-        let _ = self.look();
+    pub(in crate::source) async fn changes(&self) {
+        self.look();
+        let stand = self.stand.lock().clone();
         let again = async {
-            match &self.elsewhere {
+            match &stand.elsewhere {
                 Some(_) => sleep(WHILE_MOVING).await,
                 None => std::future::pending().await,
             }
         };
         let back = async {
-            match &self.home {
-                Some(home) => home.commands.line_other_than(self.generation).await,
+            match &stand.home {
+                Some(home) => home.commands.line_other_than(stand.generation).await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
             () = again => {}
             () = back => {}
-            () = self.moves() => {}
+            () = self.moves(stand.home.as_ref()) => {}
         }
     }
 
-    /// Completes when the key belongs elsewhere than it did.
-    async fn moves(&self) {
+    /// Completes when the key does not belong to `home`.
+    async fn moves(&self, home: Option<&Home>) {
         let Some(cluster) = self.client.cluster() else {
             return std::future::pending().await;
         };
-        let home = self.home.as_ref().and_then(|home| home.at.as_ref());
+        let home = home.and_then(|home| home.at.as_ref());
         let mut known = cluster.guide.watch();
         let moved = known.wait_for(|known| {
             let owner = known.owner(self.slot);
@@ -156,30 +160,43 @@ impl Place {
         }
     }
 
-    /// Settles where the key belongs, as far as it is known.
-    fn look(&mut self) -> Result<(), SourceError> {
-        let (at, node) = match self.client.cluster() {
-            None => (None, self.client.main().clone()),
-            Some(cluster) => {
-                let owner = cluster.guide.watch().borrow().owner(self.slot).cloned();
-                let owner = owner.ok_or_else(|| self.doubt(nobody()))?;
-                if self.home.as_ref().and_then(|home| home.at.as_ref()) == Some(&owner) {
-                    return Ok(());
-                }
-                let node = cluster.node(&owner);
-                (Some(owner), node)
-            }
-        };
-        if self.home.as_ref().is_none_or(|home| home.at != at) {
-            self.home = Some(Home {
-                commands: node.commands(),
-                at,
-                node,
-            });
-            self.generation = None;
-            self.elsewhere = None;
+    async fn find(&self) -> Result<Home, SourceError> {
+        if let Some(cluster) = self.client.cluster() {
+            cluster.guide.slots().await?;
         }
-        Ok(())
+        self.look().ok_or_else(|| {
+            let why = "no node of the redis cluster has the key's slot";
+            self.doubt(SourceError::new(Cause::Redis, why))
+        })
+    }
+
+    /// Settles where the key belongs, as far as it is known.
+    fn look(&self) -> Option<Home> {
+        let cluster = self.client.cluster();
+        let at = match cluster {
+            None => None,
+            Some(cluster) => Some(cluster.guide.watch().borrow().owner(self.slot)?.clone()),
+        };
+        let mut stand = self.stand.lock();
+        if let Some(home) = &stand.home
+            && home.at == at
+        {
+            return Some(home.clone());
+        }
+        let node = match (cluster, &at) {
+            (Some(cluster), Some(at)) => cluster.node(at),
+            _ => self.client.main().clone(),
+        };
+        let home = Home {
+            commands: node.commands(),
+            at,
+            node,
+        };
+        *stand = Stand {
+            home: Some(home.clone()),
+            ..Stand::default()
+        };
+        Some(home)
     }
 
     /// Whoever is asked next should be known better.
@@ -197,13 +214,6 @@ impl std::fmt::Debug for Place {
             .field("slot", &self.slot)
             .finish_non_exhaustive()
     }
-}
-
-fn nobody() -> SourceError {
-    SourceError::new(
-        Cause::Redis,
-        "no node of the redis cluster has the key's slot",
-    )
 }
 
 /// Where the node at `at` sends us.

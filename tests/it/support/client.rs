@@ -265,15 +265,18 @@ impl EventSource {
         self.items.pop_front()
     }
 
-    /// The next event; panics at the end of the stream.
+    /// The next event; panics at the end of the stream, and when none comes: comments alone are not waited for any longer.
     pub async fn event(&mut self) -> Event {
-        loop {
-            match self.item().await {
-                Some(Item::Event(event)) => return event,
-                Some(_) => {}
-                None => panic!("the stream ended"),
+        soon("an event", async {
+            loop {
+                match self.item().await {
+                    Some(Item::Event(event)) => return event,
+                    Some(_) => {}
+                    None => panic!("the stream ended"),
+                }
             }
-        }
+        })
+        .await
     }
 
     /// The next event, as name and data.
