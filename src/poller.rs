@@ -45,70 +45,151 @@ pub struct Plan {
 }
 
 /// Polls `source` into `channel` until nobody can want it any more.
-pub async fn run<S: Source>(
-    mut source: S,
+pub fn run<S: Source>(
+    source: S,
     channel: Arc<Channel>,
     hub: Arc<Hub>,
-    mut schedule: Schedule,
+    schedule: Schedule,
     plan: Plan,
-) {
-    let mut watched_since = Instant::now();
-    let mut due = match plan.always && channel.readers() == 0 {
-        true => {
-            let due = schedule.unhurried_start(watched_since);
-            tokio::select! {
-                () = sleep_until(due.into()) => {}
-                () = first_reader(&channel) => {}
-            }
-            Instant::now()
-        }
-        false => watched_since,
+) -> impl Future<Output = ()> + Send {
+    let now = Instant::now();
+    let mut poller = Poller {
+        source,
+        channel,
+        hub,
+        schedule,
+        plan,
+        watched_since: now,
+        due: now,
+        earliest: now,
+        left_out: 0,
+        failing: None,
     };
-    let mut failing: Option<Cause> = None;
-    // What the source asked for holds against hints too.
-    let mut earliest = watched_since;
-    let mut left_out = 0;
-    loop {
-        if !wanted(&channel, &plan) {
-            channel.no_poll_due();
-            // What was confirmed less than an interval ago still stands; an older value does not.
-            if channel.rest(due) {
-                source.rest();
-                if !rest(&channel, &hub, plan.keep).await {
-                    return debug!(channel = channel.name(), "channel closed");
+    // Borrowed: what is moved into a future takes its room twice, and this one is there for each channel.
+    async move { poller.run().await }
+}
+
+/// What polls one channel.
+struct Poller<S> {
+    source: S,
+    channel: Arc<Channel>,
+    hub: Arc<Hub>,
+    schedule: Schedule,
+    plan: Plan,
+    /// Since when readings are wanted.
+    watched_since: Instant,
+    /// When the next poll is due.
+    due: Instant,
+    /// Hints do not count before: what the source asked for holds against them too.
+    earliest: Instant,
+    /// Polls in a row that were left out.
+    left_out: u32,
+    /// Why the last read failed, if it did.
+    failing: Option<Cause>,
+}
+
+/// What ends a wait between two reads.
+enum Wake {
+    /// The next poll is due.
+    Due,
+    /// Another look is worth it before its time.
+    Hint,
+    /// Nobody wants the channel any more.
+    Unwanted,
+    /// The value has not been confirmed for too long.
+    Stale,
+}
+
+impl<S: Source> Poller<S> {
+    async fn run(&mut self) {
+        if self.plan.always && self.channel.readers() == 0 {
+            let start = self.schedule.unhurried_start(self.watched_since);
+            tokio::select! {
+                () = sleep_until(start.into()) => {}
+                () = first_reader(&self.channel) => {}
+            }
+            self.due = Instant::now();
+        }
+        loop {
+            if !wanted(&self.channel, &self.plan) {
+                self.channel.no_poll_due();
+                // What was confirmed less than an interval ago still stands; an older value does not.
+                if self.channel.rest(self.due) {
+                    self.source.rest();
+                    if !rest(&self.channel, &self.hub, self.plan.keep).await {
+                        return debug!(channel = self.channel.name(), "channel closed");
+                    }
+                }
+                self.watched_since = Instant::now();
+                if self.due <= self.watched_since {
+                    self.schedule.restart();
                 }
             }
-            watched_since = Instant::now();
-            if due <= watched_since {
-                schedule.restart();
-            }
-        }
-        let stale_at = stale_at(&channel, watched_since, &plan);
-        channel.poll_due(due, None);
-        tokio::select! {
-            () = sleep_until(due.into()) => {
-                if failing.is_none()
-                    && left_out < LEFT_OUT
-                    && let Some(held) = holds(&source, &plan)
-                {
-                    left_out += 1;
-                    channel.confirm_as_of(held);
-                    let now = Instant::now();
-                    due = schedule.next(now, now, Outcome::Unchanged, None);
+            self.channel.poll_due(self.due, None);
+            match self.wait().await {
+                Wake::Due => {
+                    if self.failing.is_none()
+                        && self.left_out < LEFT_OUT
+                        && let Some(held) = holds(&self.source, &self.plan)
+                    {
+                        self.left_out += 1;
+                        self.channel.confirm_as_of(held);
+                        let now = Instant::now();
+                        self.due = self.schedule.next(now, now, Outcome::Unchanged, None);
+                        continue;
+                    }
+                }
+                Wake::Hint => self.schedule.restart(),
+                Wake::Unwanted => continue,
+                Wake::Stale => {
+                    let cause = self.failing.unwrap_or(Cause::Timeout);
+                    mark_stale(&self.channel, cause, &self.plan);
                     continue;
                 }
             }
-            () = hint(&mut source, &plan), if earliest <= Instant::now() => schedule.restart(),
-            () = unwanted(&channel, &plan) => continue,
-            () = sleep_until(stale_at.into()), if failing.is_some() && stale_at > Instant::now() => {
-                mark_stale(&channel, failing.unwrap_or(Cause::Timeout), &plan);
-                continue;
+            self.poll().await;
+        }
+    }
+
+    /// Waits for the next poll, or for what comes before. One timer serves for all deadlines, as it is there for each channel.
+    async fn wait(&mut self) -> Wake {
+        let (channel, plan) = (&*self.channel, &self.plan);
+        let stale_at = stale_at(channel, self.watched_since, plan);
+        let stale_at = (self.failing.is_some() && stale_at > Instant::now()).then_some(stale_at);
+        let hints = self.earliest <= Instant::now();
+        let hint = hint(&mut self.source, plan);
+        tokio::pin!(hint);
+        loop {
+            let changed = channel.demand_changed();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if !wanted(channel, plan) {
+                return Wake::Unwanted;
+            }
+            let left = channel.unread_since().filter(|_| !plan.always);
+            let deadlines = [stale_at, left.map(|left| left + plan.linger)];
+            let until = deadlines.into_iter().flatten().fold(self.due, Instant::min);
+            tokio::select! {
+                () = sleep_until(until.into()) => {
+                    if until == self.due {
+                        return Wake::Due;
+                    }
+                    if Some(until) == stale_at {
+                        return Wake::Stale;
+                    }
+                }
+                () = &mut hint, if hints => return Wake::Hint,
+                () = changed => {}
             }
         }
+    }
+
+    /// Reads, and tells what came of it.
+    async fn poll(&mut self) {
         let began = Instant::now();
-        left_out = 0;
-        channel.no_poll_due();
-        let read = read_once(&mut source, &channel, (watched_since, failing), &plan).await;
+        self.left_out = 0;
+        self.channel.no_poll_due();
+        let read = self.read_once().await;
         let ended = Poll {
             began,
             took: began.elapsed(),
@@ -120,81 +201,81 @@ pub async fn run<S: Source>(
         };
         let (outcome, not_before) = match read {
             Ok((result, not_before)) => {
-                if failing.take().is_some() {
-                    info!(channel = channel.name(), "source answers again");
+                if self.failing.take().is_some() {
+                    info!(channel = self.channel.name(), "source answers again");
                 }
                 (outcome(result), not_before)
             }
             Err(error) => {
-                tell_failure(&channel, &error, failing.is_none(), &plan);
-                failing = Some(error.cause);
+                tell_failure(&self.channel, &error, self.failing.is_none(), &self.plan);
+                self.failing = Some(error.cause);
                 (Outcome::Failed, error.retry_after)
             }
         };
-        if let Some(remark) = source.remark()
-            && hub.remark(channel.key().stream, remark)
+        if let Some(remark) = self.source.remark()
+            && self.hub.remark(self.channel.key().stream, remark)
         {
             warn!(
-                channel = channel.name(),
+                channel = self.channel.name(),
                 "{remark}; values stay shared between clients"
             );
         }
         let now = Instant::now();
-        earliest = not_before.map_or(now, |wait| now + wait);
-        due = schedule.next(began, now, outcome, not_before);
-        channel.poll_due(due, Some(ended));
+        self.earliest = not_before.map_or(now, |wait| now + wait);
+        self.due = self.schedule.next(began, now, outcome, not_before);
+        self.channel.poll_due(self.due, Some(ended));
     }
-}
 
-/// Reads once and tells the channel what came. Readers are told if it takes too long, while it goes on.
-async fn read_once<S: Source>(
-    source: &mut S,
-    channel: &Channel,
-    (watched_since, failing): (Instant, Option<Cause>),
-    plan: &Plan,
-) -> Result<(PollResult, Option<Duration>), SourceError> {
-    // Boxed: a read's state is large, and there is none between reads.
-    let mut read = Box::pin(guarded_read(source, channel, plan.gate.as_deref()));
-    let result = loop {
-        let stale_at = stale_at(channel, watched_since, plan);
-        tokio::select! {
-            result = &mut read => break result,
-            () = sleep_until(stale_at.into()), if stale_at > Instant::now() => {
-                // What failed before is why; this read may yet end well.
-                mark_stale(channel, failing.unwrap_or(Cause::Timeout), plan);
+    /// Reads once and tells the channel what came. Readers are told if it takes too long, while it goes on.
+    async fn read_once(&mut self) -> Result<(PollResult, Option<Duration>), SourceError> {
+        let (channel, plan) = (&*self.channel, &self.plan);
+        // Boxed: a read's state is large, and there is none between reads.
+        let mut read = Box::pin(guarded_read(
+            &mut self.source,
+            channel,
+            plan.gate.as_deref(),
+        ));
+        let result = loop {
+            let stale_at = stale_at(channel, self.watched_since, plan);
+            tokio::select! {
+                result = &mut read => break result,
+                () = sleep_until(stale_at.into()), if stale_at > Instant::now() => {
+                    // What failed before is why; this read may yet end well.
+                    mark_stale(channel, self.failing.unwrap_or(Cause::Timeout), plan);
+                }
             }
-        }
-    };
-    drop(read);
-    let Answer {
-        reading,
-        not_before,
-        ..
-    } = result?;
-    let result = match reading {
-        Reading::NotModified => {
-            channel.confirm();
-            PollResult::NotModified
-        }
-        Reading::Unchanged => {
-            channel.confirm();
-            PollResult::Unchanged
-        }
-        Reading::Absent => changed(channel.vanish()),
-        Reading::Value(value) => {
-            // "Unchanged" must not stand for a reading that was no value.
-            let value = select(&plan.select, &value).inspect_err(|error| {
-                source.forget();
-                count_failure(channel, error);
-            })?;
-            changed(channel.observe(value))
-        }
-    };
-    channel.metrics().polls.inc(result);
-    // Each reader would have asked for itself.
-    let others = channel.readers().saturating_sub(1);
-    channel.metrics().saved.inc_by(others as u64);
-    Ok((result, not_before))
+        };
+        drop(read);
+        let Answer {
+            reading,
+            not_before,
+            ..
+        } = result?;
+        let result = match reading {
+            Reading::NotModified => {
+                channel.confirm();
+                PollResult::NotModified
+            }
+            Reading::Unchanged => {
+                channel.confirm();
+                PollResult::Unchanged
+            }
+            Reading::Absent => changed(channel.vanish()),
+            Reading::Value(value) => {
+                // "Unchanged" must not stand for a reading that was no value.
+                let value = select(&plan.select, &value).inspect_err(|error| {
+                    self.source.forget();
+                    count_failure(channel, error);
+                })?;
+                changed(channel.observe(value))
+            }
+        };
+        channel.metrics().polls.inc(result);
+        // Each reader would have asked for itself.
+        let others = channel.readers().saturating_sub(1);
+        channel.metrics().saved.inc_by(others as u64);
+        Ok((result, not_before))
+    }
 }
 
 fn changed(changed: bool) -> PollResult {
@@ -298,14 +379,6 @@ fn stale_at(channel: &Channel, watched_since: Instant, plan: &Plan) -> Instant {
 
 fn wanted(channel: &Channel, plan: &Plan) -> bool {
     plan.always || channel.wanted(plan.linger)
-}
-
-/// Completes when nobody wants the channel any more.
-async fn unwanted(channel: &Channel, plan: &Plan) {
-    match plan.always {
-        true => std::future::pending().await,
-        false => feed::unwanted(channel, plan.linger).await,
-    }
 }
 
 /// Waits until somebody comes to a channel that rests. Returns whether somebody did; `false`: the channel has left the hub, as
