@@ -14,6 +14,7 @@ mod owed;
 pub mod past;
 mod state;
 mod subscription;
+mod version;
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,20 +22,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
-use tokio::sync::{Notify, watch};
 
 use crate::metrics::{Held, PollResult, StreamMetrics};
 use crate::sse::EventName;
 use crate::value::{Significance, Value};
 
-pub use event::{Epoch, Event, EventId, Form, Notice, Shape};
+pub use event::{Epoch, Event, EventId, Form, Look, Notice, Shape};
 pub use hub::{ChannelKey, Hub, StreamId};
 pub use log::History;
 pub use subscription::{Cursor, Delivery, DeliveryCount, Subscription, Tally};
+pub use version::Versions;
 
 use owed::Shortcuts;
 use state::State;
+use version::Version;
 
 /// What a client that resumes gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,11 +48,11 @@ pub enum Resume {
     Latest,
 }
 
-/// What a channel must know of its stream.
+/// What channels must know of their stream.
 #[derive(Debug)]
 pub struct Spec {
-    /// For log lines: the stream's path and the parameters, escaped.
-    pub name: String,
+    /// The stream's path, with the names of its parameters.
+    pub path: String,
     /// How its events look.
     pub shape: Shape,
     /// Which changes count.
@@ -80,9 +83,9 @@ impl Spec {
 
     /// One for tests: a current value as it is, a short history.
     #[cfg(test)]
-    pub(crate) fn plain(name: &str) -> Self {
+    pub(crate) fn plain(path: &str) -> Self {
         Self {
-            name: name.into(),
+            path: path.into(),
             shape: Shape::default(),
             significance: Significance::default(),
             history: History {
@@ -120,11 +123,12 @@ impl fmt::Display for ChannelId {
 pub struct Channel {
     id: ChannelId,
     key: ChannelKey,
-    spec: Spec,
+    /// One for all channels of the stream.
+    spec: Arc<Spec>,
     state: Mutex<State>,
     shortcuts: Mutex<Shortcuts>,
     listeners: Mutex<Vec<Arc<dyn Listener>>>,
-    version: watch::Sender<u64>,
+    version: Version,
     retired: AtomicBool,
     demand: Demand,
     polls: Mutex<Polls>,
@@ -196,7 +200,8 @@ pub enum Snapshot {
 
 impl Channel {
     /// A channel that nobody has read into yet.
-    pub fn new(key: ChannelKey, spec: Spec) -> Self {
+    pub fn new(key: ChannelKey, spec: impl Into<Arc<Spec>>) -> Self {
+        let spec = spec.into();
         let state = State::new(spec.history, spec.starts_settled());
         let counted = Held::new(&spec.metrics().channels);
         Self {
@@ -206,7 +211,7 @@ impl Channel {
             state: Mutex::new(state),
             shortcuts: Mutex::default(),
             listeners: Mutex::default(),
-            version: watch::Sender::new(0),
+            version: Version::default(),
             retired: AtomicBool::new(false),
             demand: Demand {
                 count: Mutex::new(Readers {
@@ -231,9 +236,13 @@ impl Channel {
         self.id
     }
 
-    /// For log lines: the stream's path and the parameters.
-    pub fn name(&self) -> &str {
-        &self.spec.name
+    /// For log lines: the stream's path and the parameters, escaped.
+    pub fn name(&self) -> String {
+        let path = &self.spec.path;
+        match self.key.params.0.len() {
+            0 => path.clone(),
+            _ => format!("{path} [{}]", self.key.params),
+        }
     }
 
     /// What it follows.
@@ -387,7 +396,11 @@ impl Channel {
     pub fn deliver(&self, cursor: &Cursor, form: Form, queue: usize) -> Option<Delivery> {
         // Encoding can take long: it happens without the lock, and once for all.
         let owed = self.state.lock().owed(cursor, &self.spec)?;
-        Some(owed.encode(form, queue, &self.spec.shape, &self.shortcuts))
+        let look = Look {
+            shape: &self.spec.shape,
+            params: &self.key.params,
+        };
+        Some(owed.encode(form, queue, look, &self.shortcuts))
     }
 
     /// Whether nobody will write any more. Who listens is told when that begins.
@@ -402,14 +415,17 @@ impl Channel {
 
     /// Takes a listener off.
     pub fn unlisten(&self, listener: &Arc<dyn Listener>) {
-        self.listeners
-            .lock()
-            .retain(|known| !Arc::ptr_eq(known, listener));
+        let mut listeners = self.listeners.lock();
+        listeners.retain(|known| !Arc::ptr_eq(known, listener));
+        if listeners.is_empty() {
+            // Most channels have readers only now and then.
+            *listeners = Vec::new();
+        }
     }
 
     /// Changes with everything that readers may want to know; never misses.
-    pub fn version(&self) -> watch::Receiver<u64> {
-        self.version.subscribe()
+    pub fn version(&self) -> Versions<'_> {
+        self.version.watch()
     }
 
     /// The current value, for one-shot readers.
@@ -513,7 +529,7 @@ impl Channel {
     }
 
     fn tell(&self) {
-        self.version.send_modify(|version| *version += 1);
+        self.version.advance();
         // The list is short (one listener a shard) and locked only while readers come or go.
         for listener in self.listeners.lock().iter() {
             listener.changed();

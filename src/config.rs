@@ -269,13 +269,13 @@ impl<T: PartialEq> PartialEq for Inherited<T> {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Source {
     /// Polls a REST resource.
-    Http(HttpSource),
+    Http(Arc<HttpSource>),
     /// Polls a Redis key.
     RedisKey(RedisKeySource),
     /// Listens to a Redis pub/sub channel.
-    RedisPubSub(RedisPubSubSource),
+    RedisPubSub(Arc<RedisPubSubSource>),
     /// Listens to an event stream of an upstream.
-    Sse(SseSource),
+    Sse(Arc<SseSource>),
     /// Takes `POST`s.
     Publish(PublishSource),
 }

@@ -6,14 +6,21 @@
 mod forwarded;
 
 use std::fmt;
+use std::sync::Arc;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 pub use forwarded::Forwarded;
 
-/// The values of a stream's path parameters, in the order in which the path names them.
+/// The values of a stream's path parameters, in the order in which the path names them. A clone shares them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Params(pub Vec<Box<str>>);
+pub struct Params(pub Arc<[Box<str>]>);
+
+impl From<Vec<Box<str>>> for Params {
+    fn from(values: Vec<Box<str>>) -> Self {
+        Self(values.into())
+    }
+}
 
 /// One piece of a text with parameters.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,7 +111,7 @@ mod tests {
     /// EDGE U1: a value fills one segment and cannot leave it.
     #[test]
     fn percent_encoding_keeps_a_value_inside_its_segment() {
-        let params = Params(vec!["a/../b?c=d#e%2F é".into()]);
+        let params = Params::from(vec!["a/../b?c=d#e%2F é".into()]);
         assert_eq!(
             text().render(&params, Escape::Percent),
             "/q/a%2F..%2Fb%3Fc%3Dd%23e%252F%20%C3%A9"
@@ -113,7 +120,7 @@ mod tests {
 
     #[test]
     fn json_escapes_keep_a_value_inside_its_string() {
-        let params = Params(vec!["\",\"admin\":true,\"x\":\"\n\\".into()]);
+        let params = Params::from(vec!["\",\"admin\":true,\"x\":\"\n\\".into()]);
         let body = format!("{{\"s\":\"{}\"}}", text().render(&params, Escape::Json));
         let back: serde_json::Value = serde_json::from_str(&body).expect("valid JSON");
         assert_eq!(back["s"], "/q/\",\"admin\":true,\"x\":\"\n\\");

@@ -128,7 +128,7 @@ fn of_counts(counts: &StreamMetrics, channels: &[Arc<Channel>]) -> Map<String, V
 fn overview(stream: &Stream, channel: &Channel) -> Value {
     let names = stream.path.param_names();
     let params = names
-        .zip(&channel.key().params.0)
+        .zip(channel.key().params.0.iter())
         .map(|(name, value)| (name.to_owned(), json!(value)));
     let trouble = channel.trouble();
     let state = match channel.snapshot() {

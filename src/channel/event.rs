@@ -75,7 +75,7 @@ impl fmt::Display for EventId {
     }
 }
 
-/// How a channel's events look in each form.
+/// How a stream's events look in each form.
 #[derive(Clone, Debug, Default)]
 pub struct Shape {
     /// SSE event name in value form, unless the event has one of its own.
@@ -84,10 +84,17 @@ pub struct Shape {
     pub template: Option<DataTemplate>,
     /// How array elements are matched in JSON Patch.
     pub array_keys: ArrayKeys,
-    /// For the template.
-    pub params: Params,
     /// Where what is made is counted.
     pub metrics: Arc<StreamMetrics>,
+}
+
+/// How the events of one channel look.
+#[derive(Clone, Copy, Debug)]
+pub struct Look<'c> {
+    /// As those of its stream.
+    pub shape: &'c Shape,
+    /// For the template.
+    pub params: &'c Params,
 }
 
 /// A change of value.
@@ -149,32 +156,32 @@ impl Event {
     }
 
     /// For a client that has the event before.
-    pub fn frame(&self, form: Form, shape: &Shape) -> &Frame {
+    pub fn frame(&self, form: Form, look: Look<'_>) -> &Frame {
         let patch = |kind: EventKind, patch: Option<String>| match patch {
             Some(patch) => {
                 // Kinds of patches are counted under the names of their events.
                 let frame = encode(Some(kind.as_str()), self.id, &patch);
-                made(kind, form, &frame, shape);
+                made(kind, form, &frame, look);
                 frame
             }
-            None => self.whole(form, shape).clone(),
+            None => self.whole(form, look).clone(),
         };
         self.frames[form as usize].get_or_init(|| match (form, &self.base) {
             (Form::Value, _) => {
-                let name = self.name.as_ref().or(shape.event.as_ref());
+                let name = self.name.as_ref().or(look.shape.event.as_ref());
                 let name = name.map(EventName::as_str);
-                let frame = match &shape.template {
+                let frame = match &look.shape.template {
                     Some(template) => {
-                        encode(name, self.id, &template.render(&self.value, &shape.params))
+                        encode(name, self.id, &template.render(&self.value, look.params))
                     }
                     None => encode(name, self.id, self.value.encoded()),
                 };
-                made(EventKind::Value, form, &frame, shape);
+                made(EventKind::Value, form, &frame, look);
                 frame
             }
-            (Form::JsonPatch | Form::MergePatch, None) => self.whole(form, shape).clone(),
+            (Form::JsonPatch | Form::MergePatch, None) => self.whole(form, look).clone(),
             (Form::JsonPatch, Some(base)) => {
-                patch(EventKind::Patch, json_patch(base, &self.value, shape))
+                patch(EventKind::Patch, json_patch(base, &self.value, look))
             }
             (Form::MergePatch, Some(base)) => {
                 patch(EventKind::Merge, merge_patch(base, &self.value))
@@ -183,12 +190,12 @@ impl Event {
     }
 
     /// For a client that has nothing, or something else: the whole value.
-    pub fn whole(&self, form: Form, shape: &Shape) -> &Frame {
+    pub fn whole(&self, form: Form, look: Look<'_>) -> &Frame {
         match form {
-            Form::Value => self.frame(form, shape),
+            Form::Value => self.frame(form, look),
             Form::JsonPatch | Form::MergePatch => self.frames[SNAPSHOT].get_or_init(|| {
                 let frame = encode(Some("snapshot"), self.id, self.value.encoded());
-                made(EventKind::Snapshot, form, &frame, shape);
+                made(EventKind::Snapshot, form, &frame, look);
                 frame
             }),
         }
@@ -200,17 +207,17 @@ impl Event {
         &self,
         old: &Value,
         form: Form,
-        shape: &Shape,
+        look: Look<'_>,
         limit: usize,
     ) -> Option<Frame> {
         let (kind, patch) = match form {
             Form::Value => return None,
-            Form::JsonPatch => (EventKind::Patch, json_patch(old, &self.value, shape)?),
+            Form::JsonPatch => (EventKind::Patch, json_patch(old, &self.value, look)?),
             Form::MergePatch => (EventKind::Merge, merge_patch(old, &self.value)?),
         };
         let frame = encode(Some(kind.as_str()), self.id, &patch);
         let frame = Some(frame).filter(|frame| frame.len() <= limit)?;
-        made(kind, form, &frame, shape);
+        made(kind, form, &frame, look);
         Some(frame)
     }
 }
@@ -267,17 +274,17 @@ fn encode(name: Option<&str>, id: EventId, data: &str) -> Frame {
 }
 
 /// Counts an event that was made.
-fn made(kind: EventKind, form: Form, frame: &Frame, shape: &Shape) {
+fn made(kind: EventKind, form: Form, frame: &Frame, look: Look<'_>) {
     let form = match form {
         Form::Value => EventForm::Value,
         Form::JsonPatch => EventForm::JsonPatch,
         Form::MergePatch => EventForm::MergePatch,
     };
-    shape.metrics.event(kind, form, frame.len());
+    look.shape.metrics.event(kind, form, frame.len());
 }
 
-fn json_patch(old: &Value, new: &Value, shape: &Shape) -> Option<String> {
-    diff::json_patch(old, new, &shape.array_keys, new.encoded().len())
+fn json_patch(old: &Value, new: &Value, look: Look<'_>) -> Option<String> {
+    diff::json_patch(old, new, &look.shape.array_keys, new.encoded().len())
 }
 
 fn merge_patch(old: &Value, new: &Value) -> Option<String> {

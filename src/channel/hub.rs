@@ -3,9 +3,15 @@
 //!
 //! Streams come and go with the configuration. Each definition of a stream has an id of its own for as long as it stands,
 //! so that nobody who knows an earlier one reaches a later one's channels.
+#![expect(
+    clippy::mutable_key_type,
+    reason = "a channel is found by its key, which never changes"
+)]
 
-use std::collections::HashMap;
+use std::borrow::Borrow;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -87,8 +93,31 @@ struct StreamChannels {
     open: OpenChannel,
     remark: OnceLock<&'static str>,
     /// `None`: retired.
-    channels: Mutex<Option<HashMap<ChannelKey, Arc<Channel>>>>,
+    channels: Mutex<Option<HashSet<ByKey>>>,
 }
+
+/// A channel that is found by its key.
+struct ByKey(Arc<Channel>);
+
+impl Borrow<ChannelKey> for ByKey {
+    fn borrow(&self) -> &ChannelKey {
+        self.0.key()
+    }
+}
+
+impl Hash for ByKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.key().hash(state);
+    }
+}
+
+impl PartialEq for ByKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.key() == other.0.key()
+    }
+}
+
+impl Eq for ByKey {}
 
 impl Hub {
     /// Lets a stream have up to `max` channels, which `open` makes.
@@ -97,7 +126,7 @@ impl Hub {
             max,
             open,
             remark: OnceLock::new(),
-            channels: Mutex::new(Some(HashMap::new())),
+            channels: Mutex::new(Some(HashSet::new())),
         };
         self.streams.write().insert(stream, Arc::new(channels));
     }
@@ -109,7 +138,7 @@ impl Hub {
         };
         // Taken under the lock that channels are made under: none is missed.
         let channels = stream.channels.lock().take();
-        for channel in channels.unwrap_or_default().values() {
+        for ByKey(channel) in channels.unwrap_or_default() {
             channel.retire();
         }
     }
@@ -133,7 +162,7 @@ impl Hub {
         let stream = self.stream(key.stream).ok_or(Unavailable::Retired)?;
         let mut channels = stream.channels.lock();
         let channels = channels.as_mut().ok_or(Unavailable::Retired)?;
-        if let Some(channel) = channels.get(key) {
+        if let Some(ByKey(channel)) = channels.get(key) {
             return Ok(act(channel));
         }
         if channels.len() >= stream.max {
@@ -141,7 +170,7 @@ impl Hub {
         }
         let channel = (stream.open)(key);
         let result = act(&channel);
-        channels.insert(key.clone(), channel);
+        channels.insert(ByKey(channel));
         Ok(result)
     }
 
@@ -157,7 +186,7 @@ impl Hub {
             return true;
         };
         match channels.get(key) {
-            Some(known) if Arc::ptr_eq(known, channel) => {
+            Some(ByKey(known)) if Arc::ptr_eq(known, channel) => {
                 let unread = !channel.wanted(age) && !channel.retains();
                 if unread {
                     channels.remove(key);
@@ -180,7 +209,8 @@ impl Hub {
             return Vec::new();
         };
         let channels = stream.channels.lock();
-        channels.iter().flat_map(HashMap::values).cloned().collect()
+        let channels = channels.iter().flatten();
+        channels.map(|ByKey(channel)| channel.clone()).collect()
     }
 
     /// Keeps what the first reading of a stream gave an operator to think about. Returns whether it is the first.
@@ -197,7 +227,7 @@ impl Hub {
     /// How many channels a stream has.
     pub fn len(&self, stream: StreamId) -> usize {
         self.stream(stream)
-            .and_then(|stream| stream.channels.lock().as_ref().map(HashMap::len))
+            .and_then(|stream| stream.channels.lock().as_ref().map(HashSet::len))
             .unwrap_or_default()
     }
 
@@ -216,12 +246,12 @@ impl fmt::Debug for Hub {
 
 /// Makes room: of the channels that nobody wants any more, the one left longest ago. What feeds it rests, and ends when
 /// it finds that its channel has left.
-fn evict_idle(channels: &mut HashMap<ChannelKey, Arc<Channel>>) -> Option<()> {
+fn evict_idle(channels: &mut HashSet<ByKey>) -> Option<()> {
     let oldest = channels
         .iter()
-        .filter(|(_, channel)| channel.is_idle())
-        .filter_map(|(key, channel)| Some((channel.unread_since()?, key)))
+        .filter(|ByKey(channel)| channel.is_idle())
+        .filter_map(|ByKey(channel)| Some((channel.unread_since()?, channel)))
         .min_by_key(|(since, _)| *since)
-        .map(|(_, key)| key.clone())?;
-    channels.remove(&oldest).map(drop)
+        .map(|(_, channel)| channel.key().clone())?;
+    channels.remove(&oldest).then_some(())
 }

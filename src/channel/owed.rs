@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::event::{Event, EventId, Form, Notice, Shape};
+use super::event::{Event, EventId, Form, Look, Notice};
 use super::{Cursor, Delivery, DeliveryCount};
 use crate::metrics::Resumption;
 use crate::sse::Frame;
@@ -84,12 +84,12 @@ impl Owed {
         self,
         form: Form,
         queue: usize,
-        shape: &Shape,
+        look: Look<'_>,
         known: &Mutex<Shortcuts>,
     ) -> Delivery {
-        let mut frames = encode(&self.pieces, form, shape);
+        let mut frames = encode(&self.pieces, form, look);
         let mut patch_savings = patch_savings(&self.pieces, &frames, form);
-        if let Some(shortcut) = self.shortcut(&frames, form, shape, known) {
+        if let Some(shortcut) = self.shortcut(&frames, form, look, known) {
             let whole = self.missed.last().map_or(0, |newest| length(newest));
             patch_savings = whole.saturating_sub(shortcut.len());
             frames.splice(..self.missed.len(), [shortcut]);
@@ -100,7 +100,7 @@ impl Owed {
             && bytes > queue
             && let Some(pieces) = &self.otherwise
         {
-            frames = encode(pieces, form, shape);
+            frames = encode(pieces, form, look);
             patch_savings = 0;
             conflated = self.resumed.is_none();
         }
@@ -127,7 +127,7 @@ impl Owed {
         &self,
         frames: &[Frame],
         form: Form,
-        shape: &Shape,
+        look: Look<'_>,
         known: &Mutex<Shortcuts>,
     ) -> Option<Frame> {
         let (first, newest) = (self.missed.first()?, self.missed.last()?);
@@ -146,17 +146,17 @@ impl Owed {
             .take(self.missed.len())
             .map(Frame::len)
             .sum::<usize>();
-        let limit = bytes.min(newest.whole(form, shape).len());
-        let frame = newest.patch_from(first.base()?, form, shape, limit);
+        let limit = bytes.min(newest.whole(form, look).len());
+        let frame = newest.patch_from(first.base()?, form, look, limit);
         known.lock().put(newest.id(), from, frame.clone());
         frame
     }
 }
 
-fn encode(pieces: &[Piece], form: Form, shape: &Shape) -> Vec<Frame> {
+fn encode(pieces: &[Piece], form: Form, look: Look<'_>) -> Vec<Frame> {
     let frame = |piece: &Piece| match piece {
-        Piece::Next(event) => event.frame(form, shape).clone(),
-        Piece::Whole(event) => event.whole(form, shape).clone(),
+        Piece::Next(event) => event.frame(form, look).clone(),
+        Piece::Whole(event) => event.whole(form, look).clone(),
         Piece::Notice(notice) => notice.frame().clone(),
     };
     pieces.iter().map(frame).collect()

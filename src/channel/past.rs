@@ -249,7 +249,7 @@ impl Channel {
             base,
             changes: events.into_iter().map(|event| Change::of(&event)).collect(),
             gone: state.gone.is_some(),
-            stale: state.stale.as_ref().map(stale),
+            stale: state.stale.as_deref().map(stale),
             settled: state.settled && readers.resting.is_none(),
             confirmed: state.confirmed.map(|confirmed| ms(confirmed.at.elapsed())),
             unread,

@@ -17,7 +17,7 @@ pub(super) struct State {
     pub(super) settled: bool,
     /// Position of the notice that the resource does not exist, while that is so.
     pub(super) gone: Option<u64>,
-    pub(super) stale: Option<Stale>,
+    pub(super) stale: Option<Box<Stale>>,
     /// The last reading, when its changes against the newest event do not count.
     pub(super) latest: Option<Value>,
     pub(super) confirmed: Option<Confirmed>,
@@ -148,13 +148,13 @@ impl State {
 
     pub(super) fn tell_stale(&mut self, cause: &'static str, since: SystemTime, spec: &Spec) {
         let notice = Notice::stale(since, cause);
-        self.stale = Some(Stale {
+        self.stale = Some(Box::new(Stale {
             cause,
             at: Instant::now(),
             position: self.log.end(),
             notice: notice.clone(),
             _counted: Held::new(&spec.metrics().stale),
-        });
+        }));
         self.log.push_notice(notice);
         spec.metrics().events.inc(EventKind::Stale);
     }

@@ -256,3 +256,10 @@ fn a_feed_gives_newcomers_nothing() {
         "{text}"
     );
 }
+
+/// There may be very many: what all channels of a stream have in common is not kept in each.
+#[test]
+fn a_channel_is_small() {
+    // With its counts of references, a size that the allocator has.
+    assert!(size_of::<Channel>() <= 640 - 16, "{}", size_of::<Channel>());
+}

@@ -81,7 +81,7 @@ impl<'a> Term<'a> {
         let end = loop {
             let still = tokio::select! {
                 () = &mut work => Still::Lost,
-                _ = version.changed() => self.tell(&draft, view).await,
+                () = version.changed() => self.tell(&draft, view).await,
                 _ = renewal.tick() => match self.tell(&draft, view).await {
                     Still::Ours => self.renew(&draft, view).await,
                     Still::Lost => Still::Lost,

@@ -175,7 +175,7 @@ async fn current(
             }
         };
         waited = true;
-        // What happened, the next round tells. The sender of versions lives in the channel.
+        // What happened, the next round tells.
         tokio::select! {
             _ = timeout_at(deadline.into(), version.changed()) => {}
             _ = stop.wait_for(|stop| *stop), if stopping.is_none() => stopping = Some(Instant::now()),

@@ -120,7 +120,7 @@ impl Http2Stream {
                 biased;
                 room = self.room() => room,
                 changed = drain.changed() => changed.ok().map(|()| Wake::Drain),
-                changed = news.changed(), if free => changed.ok().map(|()| Wake::News),
+                () = news.changed(), if free => Some(Wake::News),
                 () = &mut timer => Some(Wake::Time),
             };
             match woken {

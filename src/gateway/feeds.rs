@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -30,9 +31,9 @@ use crate::value::Significance;
 #[derive(Clone, Debug)]
 pub(super) struct Way {
     pub(super) stream: Arc<Stream>,
-    pub(super) counts: Arc<StreamMetrics>,
-    /// What is counted of drafts: their polls alone, as the rest is counted where clients read.
-    pub(super) drafts: Arc<StreamMetrics>,
+    pub(super) spec: Arc<Spec>,
+    /// Of drafts: their polls alone are counted, as the rest is counted where clients read.
+    pub(super) draft_spec: Arc<Spec>,
     pub(super) access: Access,
     pub(super) shared: Option<Arc<Shared>>,
     pub(super) stop: CancellationToken,
@@ -42,8 +43,7 @@ pub(super) struct Way {
 impl Way {
     /// Makes a channel and starts what feeds it.
     pub(super) fn open(&self, key: &ChannelKey, hub: &Weak<Hub>) -> Arc<Channel> {
-        let spec = spec(&self.stream, key, self.counts.clone());
-        let channel = Arc::new(Channel::new(key.clone(), spec));
+        let channel = Arc::new(Channel::new(key.clone(), self.spec.clone()));
         let Some(hub) = hub.upgrade() else {
             return channel;
         };
@@ -57,12 +57,10 @@ impl Way {
     fn feed(&self, channel: Arc<Channel>, hub: Arc<Hub>) {
         let (stream, access) = (self.stream.clone(), self.access.clone());
         let always = stream.start == Start::Always;
-        let run = move || {
-            let (stream, access) = (stream.clone(), access.clone());
-            feed_channel(stream, access, channel.clone(), hub.clone(), always)
-        };
-        // Boxed: what waits for the token holds what it runs four times over, and there is one for each channel.
-        let run = Box::pin(supervised(run));
+        let run = move || feed_channel(&stream, &access, &channel, &hub, always);
+        // Boxed: what waits for the token holds what it runs four times over; borrowed: what supervises holds it twice. There
+        // is one for each channel.
+        let run = Box::pin(async move { supervised(&run).await });
         tokio::spawn(self.stop.clone().run_until_cancelled_owned(run));
     }
 
@@ -87,14 +85,10 @@ impl Way {
     fn writer(&self, key: ChannelKey, hub: Arc<Hub>) -> Writer {
         let way = self.clone();
         Box::new(move || {
-            let spec = spec(&way.stream, &key, way.drafts.clone());
-            let draft = Arc::new(Channel::new(key.clone(), spec));
+            let draft = Arc::new(Channel::new(key.clone(), way.draft_spec.clone()));
             let (stream, access) = (way.stream.clone(), way.access.clone());
             let (read, hub) = (draft.clone(), hub.clone());
-            let work = supervised(move || {
-                let (stream, access) = (stream.clone(), access.clone());
-                feed_channel(stream, access, read.clone(), hub.clone(), true)
-            });
+            let work = supervised(move || feed_channel(&stream, &access, &read, &hub, true));
             (draft, Box::pin(work))
         })
     }
@@ -108,62 +102,77 @@ pub(super) async fn supervised<F: Future<Output = ()>>(run: impl Fn() -> F) {
     }
 }
 
-/// `always`: though nobody reads.
-async fn feed_channel(
-    stream: Arc<Stream>,
-    access: Access,
-    channel: Arc<Channel>,
-    hub: Arc<Hub>,
+/// What feeds a channel until nobody can want it; `always`: though nobody reads. Boxed, so that it takes what its kind takes,
+/// not what the largest does.
+fn feed_channel(
+    stream: &Arc<Stream>,
+    access: &Access,
+    channel: &Arc<Channel>,
+    hub: &Arc<Hub>,
     always: bool,
-) {
+) -> Pin<Box<dyn Future<Output = ()> + Send>> {
     let params = channel.key().params.clone();
-    let schedule = || schedule(&stream, &channel);
+    let (fed, hub) = (channel.clone(), hub.clone());
     match (&stream.source, access) {
         (Source::Http(source), Access::Http(client, gate)) => {
-            let forwarded = channel.key().forwarded.as_deref();
-            let reader = HttpSource::new(client, source, &params, forwarded);
-            let plan = plan(&stream, Some(gate), always);
-            poller::run(reader, channel.clone(), hub, schedule(), plan).await;
+            let forwarded = channel.key().forwarded.clone();
+            let reader = HttpSource::new(client.clone(), source.clone(), params, forwarded);
+            let plan = plan(stream, Some(gate.clone()), always);
+            Box::pin(poller::run(
+                reader,
+                fed,
+                hub,
+                schedule(stream, channel),
+                plan,
+            ))
         }
         (Source::RedisKey(source), Access::Redis(client)) => {
-            let reader = RedisKeySource::new(client, source.clone(), &params);
-            let plan = plan(&stream, None, always);
-            poller::run(reader, channel.clone(), hub, schedule(), plan).await;
+            let reader = RedisKeySource::new(client.clone(), source.clone(), &params);
+            let plan = plan(stream, None, always);
+            Box::pin(poller::run(
+                reader,
+                fed,
+                hub,
+                schedule(stream, channel),
+                plan,
+            ))
         }
         (Source::RedisPubSub(source), Access::Redis(client)) => {
-            let open = || PubSubFeed::new(client.clone(), source.clone(), &params);
-            feed::run(open, channel.clone(), hub, listening(&stream, always)).await;
+            let (client, source) = (client.clone(), source.clone());
+            let open = move || PubSubFeed::new(client.clone(), source.as_ref().clone(), &params);
+            Box::pin(feed::run(open, fed, hub, listening(stream, always)))
         }
         (Source::Sse(source), Access::Http(client, _)) => {
             // A name in the file stands for those of the events.
             let keeps_names = stream.event.is_none();
-            let open = || EventFeed::new(client.clone(), source, &params, keeps_names);
-            feed::run(open, channel.clone(), hub, listening(&stream, always)).await;
+            let (client, source) = (client.clone(), source.clone());
+            let open =
+                move || EventFeed::new(client.clone(), source.clone(), params.clone(), keeps_names);
+            Box::pin(feed::run(open, fed, hub, listening(stream, always)))
         }
-        (Source::Publish(_), _) => feed::keep(channel, hub, stream.history.age).await,
+        (Source::Publish(_), _) => Box::pin(feed::keep(fed, hub, stream.history.age)),
         // What a source is read with is chosen by its kind.
-        (source, access) => error!(?source, ?access, "a source has no access"),
+        (source, access) => {
+            error!(?source, ?access, "a source has no access");
+            Box::pin(std::future::ready(()))
+        }
     }
 }
 
-pub(super) fn spec(stream: &Stream, key: &ChannelKey, metrics: Arc<StreamMetrics>) -> Spec {
+/// What all channels of `stream` have in common.
+pub(super) fn spec(stream: &Stream, metrics: Arc<StreamMetrics>) -> Spec {
     let (current, retain) = match &stream.source {
         Source::Http(_) | Source::RedisKey(_) => (true, false),
         Source::RedisPubSub(_) | Source::Sse(_) => (false, false),
         // A shared log keeps it.
         Source::Publish(publish) => (publish.retain, publish.retain && stream.sharing.is_none()),
     };
-    let name = match stream.path.param_names().len() {
-        0 => stream.path.to_string(),
-        _ => format!("{} [{}]", stream.path, key.params),
-    };
     Spec {
-        name,
+        path: stream.path.to_string(),
         shape: Shape {
             event: stream.event.clone(),
             template: stream.template.clone(),
             array_keys: ArrayKeys::new(stream.array_keys.clone()),
-            params: key.params.clone(),
             metrics,
         },
         significance: Significance::new(stream.ignore.clone(), stream.deadband.clone()),

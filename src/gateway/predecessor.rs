@@ -91,7 +91,7 @@ async fn take_over(wire: &mut UnixStream, gateway: &Gateway) -> io::Result<Vec<F
                 past,
             } => {
                 let continuity = takes.get(stream).copied();
-                if let Some(key) = key(streams, continuity, Params(params))
+                if let Some(key) = key(streams, continuity, Params::from(params))
                     && let Ok(subscription) = gateway.ground.hub.subscribe(&key)
                 {
                     let channel = subscription.channel().clone();
@@ -159,9 +159,10 @@ async fn watch(channel: Followed, news: Sender<Up>) {
         version.mark_unchanged();
         let past = channel.since(Some(known));
         known = past.known();
-        if news.send(Up::News(place, past)).await.is_err() || version.changed().await.is_err() {
+        if news.send(Up::News(place, past)).await.is_err() {
             return;
         }
+        version.changed().await;
     }
 }
 

@@ -184,7 +184,7 @@ async fn with_source(
     Ok(match &stream.source {
         config::Source::Http(source) => {
             let http = http_client(&source.upstream, Default::default())?;
-            let reader = HttpSource::new(http, source, params, None);
+            let reader = HttpSource::new(http, source.clone(), params.clone(), None);
             client.read_twice(reader, stream.every, tell).await
         }
         config::Source::RedisKey(source) => {
@@ -197,12 +197,16 @@ async fn with_source(
             client.read_twice(reader, stream.every, tell).await
         }
         config::Source::RedisPubSub(source) => {
-            let feed = PubSubFeed::new(redis_client(&source.server)?, source.clone(), params);
+            let feed = PubSubFeed::new(
+                redis_client(&source.server)?,
+                source.as_ref().clone(),
+                params,
+            );
             client.listen(feed, tell).await
         }
         config::Source::Sse(source) => {
             let http = http_client(&source.upstream, Default::default())?;
-            let feed = EventFeed::new(http, source, params, stream.event.is_none());
+            let feed = EventFeed::new(http, source.clone(), params.clone(), stream.event.is_none());
             client.listen(feed, tell).await
         }
         config::Source::Publish(_) => Outcome::Answered,
@@ -277,7 +281,7 @@ struct Client {
 
 impl Client {
     fn new(stream: &Stream, key: ChannelKey) -> Self {
-        let spec = spec(stream, &key, Default::default());
+        let spec = spec(stream, Default::default());
         Self {
             channel: Channel::new(key, spec),
             cursor: Cursor::New,

@@ -82,7 +82,11 @@ async fn share(shared: &Shared, channel: &Channel, value: &Value) -> Result<Even
         }
     };
     let mut version = channel.version();
-    let here = async { while !channel.holds(id) && version.changed().await.is_ok() {} };
+    let here = async {
+        while !channel.holds(id) {
+            version.changed().await;
+        }
+    };
     // It is accepted, whether this replica has heard of it or not.
     let _ = timeout(READ_BACK, here).await;
     Ok(id)

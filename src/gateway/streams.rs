@@ -95,8 +95,8 @@ impl Standing {
         }
         let way = feeds::Way {
             stream: stream.clone(),
-            drafts: Arc::new(counts.polls_only()),
-            counts,
+            draft_spec: Arc::new(feeds::spec(stream, Arc::new(counts.polls_only()))),
+            spec: Arc::new(feeds::spec(stream, counts)),
             access: sources.access(stream),
             shared,
             stop: standing.stop.clone(),

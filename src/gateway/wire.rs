@@ -57,7 +57,7 @@ impl Down {
     pub(super) fn channel(stream: usize, params: &Params, past: Past) -> Self {
         Self::Channel {
             stream,
-            params: params.0.clone(),
+            params: params.0.to_vec(),
             past,
         }
     }

@@ -224,7 +224,7 @@ async fn who_comes_after_a_rest_gets_a_new_reading() {
     loop {
         version.mark_unchanged();
         match reader.channel().snapshot() {
-            Snapshot::Unsettled => version.changed().await.expect("open"),
+            Snapshot::Unsettled => version.changed().await,
             Snapshot::Value { value, .. } => return assert_eq!(value.encoded(), "2"),
             other => panic!("{other:?}"),
         }
@@ -267,4 +267,30 @@ async fn polls_are_left_out_while_the_source_knows() {
         tokio::task::yield_now().await;
     }
     assert!(play.stage.asked.load(Ordering::SeqCst) <= asked + 1);
+}
+
+/// There is one for each channel: what it waits with must not grow unnoticed.
+#[test]
+fn a_wait_is_small() {
+    let play = Play {
+        stage: Arc::default(),
+        hub: Arc::default(),
+        key: ChannelKey::shared(StreamId::new(), Params::default()),
+    };
+    let waiting = run(
+        Actor(play.stage),
+        Arc::new(Channel::new(play.key, Spec::plain("/test"))),
+        play.hub,
+        Schedule::new(Duration::from_secs(1), None, 0),
+        Plan {
+            select: Selector::parse("$").expect("a path"),
+            always: false,
+            linger: Duration::ZERO,
+            keep: Duration::ZERO,
+            stale_after: Duration::from_secs(5),
+            gate: None,
+        },
+    );
+    let size = size_of_val(&waiting);
+    assert!(size <= 896, "{size} bytes");
 }

@@ -18,6 +18,7 @@ mod request;
 mod tests;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use http::{HeaderMap, StatusCode};
@@ -31,19 +32,18 @@ use self::memory::Memory;
 use self::personal::personal;
 use self::request::Order;
 use super::{Answer, Cause, Reading, Source, SourceError};
-use crate::config::{self, HttpFormat};
+use crate::config;
 use crate::params::{Forwarded, Params};
 
 /// Reads one resource of an upstream, again and again. It lives as long as the channel that it feeds.
 pub struct HttpSource {
     client: HttpClient,
-    /// Rendered once: a channel's parameters never change. What cannot be asked fails each reading.
-    order: Result<Order, SourceError>,
-    format: HttpFormat,
-    success: Vec<u16>,
+    /// What is asked is made of these for each reading: there is a source for each channel, and rarely a reading.
+    spec: Arc<config::HttpSource>,
+    params: Params,
+    /// `None`: no client's headers are sent, and others get what is read.
+    forwarded: Option<Arc<Forwarded>>,
     memory: Memory,
-    /// Whether others get what is read: no client's headers are sent.
-    shared: bool,
     remark: Option<&'static str>,
 }
 
@@ -52,28 +52,26 @@ impl HttpSource {
     /// `spec.upstream`.
     pub fn new(
         client: HttpClient,
-        spec: &config::HttpSource,
-        params: &Params,
-        forwarded: Option<&Forwarded>,
+        spec: Arc<config::HttpSource>,
+        params: Params,
+        forwarded: Option<Arc<Forwarded>>,
     ) -> Self {
         Self {
             client,
-            shared: forwarded.is_none(),
-            remark: None,
-            order: Order::render(spec, params, forwarded),
-            format: spec.format,
-            success: spec.success.clone(),
+            spec,
+            params,
+            forwarded,
             memory: Memory::default(),
+            remark: None,
         }
     }
 
     /// One poll without its total deadline. The memory changes after the last await only, so a dropped poll leaves no trace.
     async fn poll(&mut self) -> Result<Answer, SourceError> {
-        let order = self.order.as_ref().map_err(Clone::clone)?;
-        let mut request = order.request();
-        let conditional = order.is_get() && self.memory.add_conditions(request.headers_mut());
-        let response = self.client.send(request).await?;
-        if self.shared {
+        let mut order = Order::render(&self.spec, &self.params, self.forwarded.as_deref())?;
+        let conditional = order.is_get() && self.memory.add_conditions(order.headers_mut());
+        let response = self.client.send(order).await?;
+        if self.forwarded.is_none() {
             self.remark = personal(response.headers()).or(self.remark);
         }
         let not_before = pacing::not_before(response.headers());
@@ -100,7 +98,7 @@ impl HttpSource {
         if status == StatusCode::NOT_MODIFIED && conditional {
             return Ok(Verdict::NotModified);
         }
-        if self.success.contains(&status.as_u16()) {
+        if self.spec.success.contains(&status.as_u16()) {
             return Ok(Verdict::Value);
         }
         if matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE) {
@@ -110,7 +108,7 @@ impl HttpSource {
     }
 
     async fn value(&mut self, response: Response) -> Result<Reading, SourceError> {
-        let charset = media::check(response.headers(), self.format)?;
+        let charset = media::check(response.headers(), self.spec.format)?;
         let coding = Coding::of(response.headers())?;
         let limit = self.client.upstream().max_body;
         let status = response.status();
@@ -120,7 +118,7 @@ impl HttpSource {
             coding,
             limit,
             charset,
-            format: self.format,
+            format: self.spec.format,
             status,
         };
         let digest = body::digest(content, self.memory.fingerprint()).await?;
@@ -158,13 +156,13 @@ impl Source for HttpSource {
     }
 }
 
-/// The order is left out: its query, headers and body may hold secrets.
+/// What is asked is left out: its query, headers and body may hold secrets.
 impl fmt::Debug for HttpSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HttpSource")
             .field("upstream", &self.client.upstream().name)
-            .field("format", &self.format)
-            .field("success", &self.success)
+            .field("format", &self.spec.format)
+            .field("success", &self.spec.success)
             .field("memory", &self.memory)
             .finish_non_exhaustive()
     }

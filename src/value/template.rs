@@ -132,7 +132,7 @@ mod tests {
         let params = ["symbol".to_owned(), "day".to_owned()];
         let template = DataTemplate::parse(template, &params).expect("a template");
         let value = Value::parse_auto(value.as_bytes()).expect("UTF-8");
-        template.render(&value, &Params(vec!["ACME".into(), "{value}".into()]))
+        template.render(&value, &Params::from(vec!["ACME".into(), "{value}".into()]))
     }
 
     #[test]

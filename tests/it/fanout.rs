@@ -126,7 +126,7 @@ async fn a_drain_waits_for_streams_under_way() {
 fn channel() -> Channel {
     let key = ChannelKey::shared(StreamId::new(), Params::default());
     let spec = Spec {
-        name: "/value".into(),
+        path: "/value".into(),
         shape: Shape::default(),
         significance: Significance::new(Vec::new(), Vec::new()),
         history: History {

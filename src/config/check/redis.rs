@@ -1,5 +1,7 @@
 //! `redis`: servers; and `streams[].redis`
 
+use std::sync::Arc;
+
 use super::super::read::{Item, Section};
 use super::super::{
     Endpoint, Envelope, PubSubName, RedisFormat, RedisKeySource, RedisLogin, RedisNodes,
@@ -204,12 +206,12 @@ pub(super) fn source(
         }
         ([], Some(item)) => {
             let channel = item.parsed(KEY_HINT, |text| pub_sub_name(names, text));
-            Some(Source::RedisPubSub(RedisPubSubSource {
+            Some(Source::RedisPubSub(Arc::new(RedisPubSubSource {
                 server: server?,
                 channel: channel?,
                 envelope: envelope?,
                 format: format?,
-            }))
+            })))
         }
         ([], None) => {
             if !section.has("stream") {

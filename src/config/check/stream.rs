@@ -169,8 +169,11 @@ fn source<'a>(
     };
     let own_path = path.map(PathTemplate::as_str);
     let source = match name {
-        "http" => http::read(item, world.upstreams, names, own_path).map(Source::Http),
-        "sse" => sse::read(item, world.upstreams, names, own_path).map(Source::Sse),
+        "http" => http::read(item, world.upstreams, names, own_path)
+            .map(|http| Source::Http(Arc::new(http))),
+        "sse" => {
+            sse::read(item, world.upstreams, names, own_path).map(|sse| Source::Sse(Arc::new(sse)))
+        }
         "redis" => redis::source(item, world.servers, names),
         _ => publish::read(item, world, path, auth).map(Source::Publish),
     };

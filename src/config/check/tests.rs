@@ -295,7 +295,7 @@ fn redis_sources_are_told_apart() {
         );
     }
     let channel = |text: &str| match source(&format!("channel: \"{text}\"")) {
-        Source::RedisPubSub(redis) => redis.channel,
+        Source::RedisPubSub(redis) => redis.channel.clone(),
         other => panic!("{other:?}"),
     };
     assert!(matches!(channel("orders"), PubSubName::Channel(_)));

@@ -143,7 +143,10 @@ mod tests {
     }
 
     fn rendered(text: &ParamText) -> String {
-        text.render(&Params(vec!["1".into(), "2".into()]), Escape::Verbatim)
+        text.render(
+            &Params::from(vec!["1".into(), "2".into()]),
+            Escape::Verbatim,
+        )
     }
 
     #[test]

@@ -107,7 +107,7 @@ impl PathTemplate {
             .zip(&self.patterns)
             .map(|(raw, pattern)| self.value(raw, pattern))
             .collect();
-        Some(values.map_or(Match::Refused, |values| Match::Params(Params(values))))
+        Some(values.map_or(Match::Refused, |values| Match::Params(values.into())))
     }
 
     /// The names of the parameters, in the order of the path.

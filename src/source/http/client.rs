@@ -4,12 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use http::Method;
 use reqwest::redirect::{Attempt, Policy};
-use reqwest::{Certificate, Client, ClientBuilder, Identity, Request, Response};
+use reqwest::{Certificate, Client, ClientBuilder, Identity, Response};
 use tracing::warn;
 
 use super::failure;
+use super::request::Order;
 use crate::config::{Upstream, UpstreamTls};
 use crate::metrics::UpstreamMetrics;
 use crate::source::{Cause, SourceError};
@@ -59,10 +59,10 @@ impl HttpClient {
         &self.0.upstream
     }
 
-    /// Sends `request` and waits for a head that is not too large, at most `first_byte`.
-    pub(super) async fn send(&self, request: Request) -> Result<Response, SourceError> {
+    /// Sends what is ordered and waits for a head that is not too large, at most `first_byte`.
+    pub(super) async fn send(&self, order: Order) -> Result<Response, SourceError> {
         let limit = self.0.upstream.timeouts.first_byte;
-        let result = tokio::time::timeout(limit, self.exchange(request)).await;
+        let result = tokio::time::timeout(limit, self.exchange(order)).await;
         match &result {
             Ok(Ok(response)) => self.0.metrics.answered(response.status().as_u16()),
             _ => self.0.metrics.failed(),
@@ -91,18 +91,15 @@ impl HttpClient {
     /// An upstream whose keep-alive time is near the polling interval closes connections just as they are used again. That is no
     /// outage, so a GET goes out a second time, at most once and never after a byte of the answer (RFC 9110 §9.2.2). Only an
     /// upstream that answered before gets it: one that never answers is not asked twice as often.
-    async fn exchange(&self, request: Request) -> Result<Response, reqwest::Error> {
-        let again = match *request.method() {
-            Method::GET => request.try_clone(),
-            _ => None,
-        };
-        let mut result = self.0.http.execute(request).await;
+    async fn exchange(&self, order: Order) -> Result<Response, reqwest::Error> {
+        let again = order.is_get().then(|| order.clone());
+        let mut result = self.0.http.execute(order.into_request()).await;
         let answered = self.0.answers.swap(result.is_ok(), Ordering::Relaxed);
         if let (Err(error), Some(again)) = (&result, again)
             && answered
             && failure::is_lost_connection(error)
         {
-            result = self.0.http.execute(again).await;
+            result = self.0.http.execute(again.into_request()).await;
             self.0.answers.store(result.is_ok(), Ordering::Relaxed);
         }
         result

@@ -7,6 +7,7 @@ mod pace;
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderName, HeaderValue, StatusCode};
@@ -36,8 +37,8 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// The events of one event stream of an upstream.
 pub struct EventFeed {
     client: HttpClient,
-    /// Rendered once: a channel's parameters never change. What cannot be asked fails each attempt.
-    order: Result<Order, SourceError>,
+    spec: Arc<config::SseSource>,
+    params: Params,
     /// Whether events keep the names that they come with.
     keeps_names: bool,
     line: Line,
@@ -68,13 +69,14 @@ impl EventFeed {
     /// `false`; ids do not pass, nor does `retry` (CONTRACT.md §6).
     pub fn new(
         client: HttpClient,
-        spec: &config::SseSource,
-        params: &Params,
+        spec: Arc<config::SseSource>,
+        params: Params,
         keeps_names: bool,
     ) -> Self {
         Self {
             client,
-            order: Order::for_events(spec, params),
+            spec,
+            params,
             keeps_names,
             line: Line::Down(Instant::now()),
             pace: Pace::default(),
@@ -86,17 +88,16 @@ impl EventFeed {
 
     /// A stream whose head is right, and whether it goes on where the last one ended, as far as its server can.
     async fn connect(&mut self) -> Result<(Response, bool), SourceError> {
-        let order = self.order.as_ref().map_err(Clone::clone)?;
-        let mut request = order.request();
+        let mut order = Order::for_events(&self.spec, &self.params)?;
         let id = match self.last_id.len() {
             1..=MAX_ID => HeaderValue::from_bytes(self.last_id.as_bytes()).ok(),
             _ => None,
         };
         let resumes = id.is_some();
         if let Some(id) = id {
-            request.headers_mut().insert(LAST_EVENT_ID, id);
+            order.headers_mut().insert(LAST_EVENT_ID, id);
         }
-        let response = self.client.send(request).await?;
+        let response = self.client.send(order).await?;
         judge(&response)?;
         Ok((response, resumes))
     }
@@ -191,7 +192,7 @@ impl Feed for EventFeed {
     }
 }
 
-/// The order and the id are left out: they may hold secrets.
+/// What is asked and the id are left out: they may hold secrets.
 impl fmt::Debug for EventFeed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EventFeed")

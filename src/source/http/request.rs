@@ -23,7 +23,8 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 
-/// A request that can be sent again and again.
+/// A request that can be sent again.
+#[derive(Clone)]
 pub(super) struct Order {
     method: Method,
     url: Url,
@@ -91,11 +92,16 @@ impl Order {
         self.method == Method::GET
     }
 
-    /// A fresh copy to send.
-    pub(super) fn request(&self) -> reqwest::Request {
-        let mut request = reqwest::Request::new(self.method.clone(), self.url.clone());
-        *request.headers_mut() = self.headers.clone();
-        *request.body_mut() = self.body.clone().map(Into::into);
+    /// What is sent besides the request line and the body.
+    pub(super) fn headers_mut(&mut self) -> &mut HeaderMap {
+        &mut self.headers
+    }
+
+    /// To be sent.
+    pub(super) fn into_request(self) -> reqwest::Request {
+        let mut request = reqwest::Request::new(self.method, self.url);
+        *request.headers_mut() = self.headers;
+        *request.body_mut() = self.body.map(Into::into);
         request
     }
 }
@@ -160,8 +166,7 @@ fn headers(
         value.set_sensitive(true);
         headers.insert(name, value);
     }
-    // There is one for each channel, and a copy takes no more room than it needs.
-    Ok(headers.clone())
+    Ok(headers)
 }
 
 fn is_form(headers: &HeaderMap) -> bool {
@@ -207,7 +212,7 @@ mod tests {
     }
 
     fn params(value: &str) -> Params {
-        Params(vec![value.into()])
+        Params::from(vec![value.into()])
     }
 
     fn at(base: &str) -> HttpSource {

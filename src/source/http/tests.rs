@@ -62,7 +62,12 @@ fn client(spec: &config::HttpSource) -> HttpClient {
 }
 
 fn source(spec: &config::HttpSource) -> HttpSource {
-    HttpSource::new(client(spec), spec, &Params::default(), None)
+    HttpSource::new(
+        client(spec),
+        Arc::new(spec.clone()),
+        Params::default(),
+        None,
+    )
 }
 
 async fn reading(source: &mut HttpSource) -> Result<Reading, Cause> {

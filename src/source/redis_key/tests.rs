@@ -40,7 +40,7 @@ pub(super) fn source_watching(
         watch,
         format: RedisFormat::Auto,
     };
-    RedisKeySource::new(client.clone(), spec, &Params(vec![key.into()]))
+    RedisKeySource::new(client.clone(), spec, &Params::from(vec![key.into()]))
 }
 
 /// What one reading gave, or the cause.

@@ -26,7 +26,7 @@ fn feed_of(
         envelope,
         format,
     };
-    PubSubFeed::new(client.clone(), spec, &Params(vec!["eu".into()]))
+    PubSubFeed::new(client.clone(), spec, &Params::from(vec!["eu".into()]))
 }
 
 /// `news:eu`, through a parameter.

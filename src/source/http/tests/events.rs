@@ -19,7 +19,7 @@ fn spec_of(url: &str) -> config::SseSource {
 
 fn feed(url: &str) -> EventFeed {
     let spec = spec_of(url);
-    EventFeed::new(client_of(&spec), &spec, &Params::default(), true)
+    EventFeed::new(client_of(&spec), spec.into(), Params::default(), true)
 }
 
 fn client_of(spec: &config::SseSource) -> HttpClient {
@@ -210,7 +210,7 @@ async fn names_are_dropped_where_the_file_has_one() {
     let upstream = Scripted::start([hang(stream("event: a\ndata: 1\n\n"))]).await;
     let spec = spec_of(&upstream.url);
     let client = client_of(&spec);
-    let mut feed = EventFeed::new(client, &spec, &Params::default(), false);
+    let mut feed = EventFeed::new(client, spec.into(), Params::default(), false);
     all(&mut feed, &["up", "json 1"]).await;
 }
 
@@ -221,7 +221,7 @@ async fn nothing_secret_is_in_debug_output() {
     let mut spec = spec_of(&upstream.url);
     spec.query = vec![("token".into(), ParamText::literal("s3cret"))];
     let client = client_of(&spec);
-    let mut feed = EventFeed::new(client, &spec, &Params::default(), true);
+    let mut feed = EventFeed::new(client, spec.clone().into(), Params::default(), true);
     all(&mut feed, &["up", "json 1"]).await;
     let shown = format!("{feed:?} {spec:?}");
     assert!(!shown.contains("s3cret"), "{shown}");

@@ -256,7 +256,7 @@ async fn the_systems_authorities_do_not_vouch_for_ours() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     match HttpClient::new(spec.upstream.clone(), Default::default()) {
         Ok(client) => {
-            let mut source = HttpSource::new(client, &spec, &Params::default(), None);
+            let mut source = HttpSource::new(client, spec.into(), Params::default(), None);
             assert_eq!(reading(&mut source).await, Err(Cause::Tls));
         }
         // A machine without authorities.

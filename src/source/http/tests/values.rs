@@ -19,8 +19,8 @@ async fn a_poll_asks_what_the_file_says() {
     });
     spec.path = ParamText(vec![Part::Literal("/v1/quotes/".into()), Part::Param(0)]);
     spec.query = vec![("of".into(), ParamText(vec![Part::Param(0)]))];
-    let params = Params(vec!["A/B".into()]);
-    let mut source = HttpSource::new(client(&spec), &spec, &params, None);
+    let params = Params::from(vec!["A/B".into()]);
+    let mut source = HttpSource::new(client(&spec), spec.into(), params, None);
 
     assert_eq!(reading(&mut source).await, json("{\"price\":1}"));
     let request = upstream.request().await;
@@ -317,7 +317,12 @@ async fn what_would_change_the_question_is_not_asked() {
     let upstream = Scripted::start([ok("1")]).await;
     let mut spec = spec(&upstream.url);
     spec.path = ParamText(vec![Part::Literal("/v1/".into()), Part::Param(0)]);
-    let mut source = HttpSource::new(client(&spec), &spec, &Params(vec!["..".into()]), None);
+    let mut source = HttpSource::new(
+        client(&spec),
+        spec.into(),
+        Params::from(vec!["..".into()]),
+        None,
+    );
     assert_eq!(reading(&mut source).await, Err(Cause::Malformed));
     assert_eq!(upstream.waiting(), 0);
 }
