@@ -86,6 +86,10 @@ impl Rooms {
             self.by_channel.remove(&identity(&room.channel));
             let listener: Arc<dyn Listener> = room.listener;
             room.channel.unlisten(&listener);
+            shrink(&mut self.rooms);
+            if self.by_channel.len() < self.by_channel.capacity() / 4 {
+                self.by_channel.shrink_to(2 * self.by_channel.len());
+            }
         }
         moved
     }
@@ -115,7 +119,38 @@ impl Listener for RoomListener {
     }
 }
 
+/// A storm that is over gives its memory back, as far as nobody is left who came late. To be called when somebody has left;
+/// it looks whenever half of them have, as it takes as long as there are places.
+pub(super) fn shrink<T>(places: &mut Slab<T>) {
+    let left = places.len();
+    if (left == 0 || left.is_power_of_two()) && left < places.capacity() / 4 {
+        places.shrink_to_fit();
+    }
+}
+
 /// Tells channels apart; the room keeps the channel, so the address is not used again meanwhile.
 fn identity(channel: &Arc<Channel>) -> usize {
     Arc::as_ptr(channel).addr()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Half of them at a time, as long as a quarter of the places would do; who stays stays where it is.
+    #[test]
+    fn places_are_given_back_after_a_storm() {
+        let mut places = Slab::new();
+        let stays = places.insert("stays");
+        let storm: Vec<usize> = (0..10_000).map(|_| places.insert("storm")).collect();
+        let most = places.capacity();
+        for at in storm {
+            places.remove(at);
+            shrink(&mut places);
+            assert!(places.capacity() <= most);
+        }
+        assert!(places.capacity() < 10, "{}", places.capacity());
+        assert_eq!(places.get(stays), Some(&"stays"));
+        assert_eq!(places.insert("comes"), 1);
+    }
 }

@@ -77,6 +77,10 @@ impl Drop for Slot {
                 2.. => *held.get_mut() -= 1,
                 _ => {
                     held.remove();
+                    if shard.len() < shard.capacity() / 4 {
+                        let room = 2 * shard.len();
+                        shard.shrink_to(room);
+                    }
                 }
             }
         }

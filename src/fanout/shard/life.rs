@@ -11,6 +11,7 @@ use super::Shard;
 use crate::channel::Tally;
 use crate::fanout::conn::{Conn, Life};
 use crate::fanout::owed::Owed;
+use crate::fanout::room::shrink;
 use crate::fanout::socket::{Gone, Outgoing, Socket};
 use crate::fanout::wheel::{Tick, ticks};
 use crate::fanout::{Arrival, Closing, Drain, Reason};
@@ -301,10 +302,7 @@ impl Shard {
         if let Some(moved) = self.rooms.leave(conn.room, conn.place) {
             self.conns[moved as usize].place = conn.place;
         }
-        if self.conns.is_empty() {
-            // A storm that is over gives its memory back.
-            self.conns.shrink_to_fit();
-        }
+        shrink(&mut self.conns);
         conn.over(why);
     }
 
