@@ -152,10 +152,10 @@ impl Record {
         let open = OpenStream {
             _open: Held::new(&stream.open),
             stream,
-            path: Clean(&self.path).to_string(),
+            path: Clean(&self.path).to_string().into(),
             client,
-            identity: identity.map(|name| Clean(name).to_string()),
-            request_id: request_id.text.clone(),
+            identity: identity.map(|name| Clean(name).to_string().into()),
+            request_id: request_id.text.as_str().into(),
             protocol: self.protocol,
         };
         info!(
@@ -183,10 +183,10 @@ impl Record {
 struct OpenStream {
     _open: Held,
     stream: Arc<StreamMetrics>,
-    path: String,
+    path: Box<str>,
     client: IpAddr,
-    identity: Option<String>,
-    request_id: String,
+    identity: Option<Box<str>>,
+    request_id: Box<str>,
     protocol: &'static str,
 }
 

@@ -6,7 +6,7 @@
 use std::io;
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -42,7 +42,8 @@ const LAST_MOMENT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct Connection {
     io: Io,
-    digest: Arc<SocketDigest>,
+    /// Made for the first who asks.
+    digest: OnceLock<Arc<SocketDigest>>,
     /// Received and not shown yet.
     held: BytesMut,
     /// Written and not sent yet; takes no memory between answers.
@@ -64,18 +65,17 @@ enum Io {
 
 impl Connection {
     pub(crate) fn plain(tcp: TcpStream) -> Box<Self> {
-        Self::new(SocketDigest::from_raw_fd(tcp.as_raw_fd()), Io::Plain(tcp))
+        Self::new(Io::Plain(tcp))
     }
 
     pub(crate) fn tls(stream: Box<TlsStream<TcpStream>>) -> Box<Self> {
-        let digest = SocketDigest::from_raw_fd(stream.get_ref().0.as_raw_fd());
-        Self::new(digest, Io::Tls(stream))
+        Self::new(Io::Tls(stream))
     }
 
-    fn new(digest: SocketDigest, io: Io) -> Box<Self> {
+    fn new(io: Io) -> Box<Self> {
         Box::new(Self {
             io,
-            digest: Arc::new(digest),
+            digest: OnceLock::new(),
             held: BytesMut::new(),
             gathered: BytesMut::new(),
             body: Body::Done,
@@ -349,11 +349,12 @@ impl GetProxyDigest for Connection {
 
 impl GetSocketDigest for Connection {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        Some(self.digest.clone())
+        let digest = || Arc::new(SocketDigest::from_raw_fd(self.id()));
+        Some(self.digest.get_or_init(digest).clone())
     }
 
     fn set_socket_digest(&mut self, digest: SocketDigest) {
-        self.digest = Arc::new(digest);
+        self.digest = Arc::new(digest).into();
     }
 }
 

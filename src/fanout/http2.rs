@@ -6,13 +6,14 @@
 //! (EDGE E17): the last one carries `closing`.
 
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use h2::SendStream;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::end::{EXPIRY, WALL};
 use super::socket::Outgoing;
@@ -28,11 +29,11 @@ pub(super) fn adopt(
     body: SendStream<Bytes>,
     arrival: Arrival,
     limits: Limits,
-    mut drain: watch::Receiver<Option<Drain>>,
+    drain: watch::Receiver<Option<Drain>>,
 ) {
-    let mut stream = Http2Stream::new(body, arrival, limits);
+    let mut stream = Http2Stream::new(body, arrival, limits, drain);
     // Borrowed: what is moved into a future takes its room twice, and this one is there for each stream.
-    tokio::spawn(async move { stream.run(&mut drain).await });
+    tokio::spawn(async move { stream.run().await });
 }
 
 #[derive(Debug)]
@@ -46,8 +47,6 @@ struct Http2Stream {
     /// When it ends by itself, and what its client is told then.
     until: Instant,
     closing: Closing,
-    /// Bounds of `retry` in the last event.
-    retry: Option<(Duration, Duration)>,
     /// The last bytes are among what is unsent, or sent.
     ending: bool,
     unsent: Outgoing,
@@ -56,6 +55,7 @@ struct Http2Stream {
     bytes: u64,
     events: u64,
     held: Held,
+    drain: watch::Receiver<Option<Drain>>,
 }
 
 /// What a stream waits for.
@@ -67,7 +67,12 @@ enum Wake {
 }
 
 impl Http2Stream {
-    fn new(body: SendStream<Bytes>, arrival: Arrival, limits: Limits) -> Self {
+    fn new(
+        body: SendStream<Bytes>,
+        arrival: Arrival,
+        limits: Limits,
+        drain: watch::Receiver<Option<Drain>>,
+    ) -> Self {
         let now = Instant::now();
         Self {
             body,
@@ -78,18 +83,18 @@ impl Http2Stream {
             heartbeat: jittered(arrival.heartbeat),
             until: now + jittered(arrival.max_age),
             closing: Closing::MaxAge,
-            retry: None,
             ending: false,
             unsent: Outgoing::from(Bytes::from(arrival.head)),
             written: now,
             bytes: 0,
             events: 0,
             held: arrival.held,
+            drain,
         }
     }
 
-    async fn run(&mut self, drain: &mut watch::Receiver<Option<Drain>>) {
-        let reason = self.serve(drain).await;
+    async fn run(&mut self) {
+        let reason = self.serve().await;
         if reason != Reason::ClientLeft && !(self.ending && self.unsent.is_empty()) {
             // Its end is not on its way: what is left of the stream is given up.
             self.body.send_reset(h2::Reason::CANCEL);
@@ -97,9 +102,9 @@ impl Http2Stream {
         self.held.account.close(reason, self.bytes, self.events);
     }
 
-    async fn serve(&mut self, drain: &mut watch::Receiver<Option<Drain>>) -> Reason {
-        if drain.borrow_and_update().is_some() {
-            self.drain(drain, Duration::ZERO);
+    async fn serve(&mut self) -> Reason {
+        if self.drain.borrow_and_update().is_some() {
+            self.drain_within(Duration::ZERO);
         }
         let channel = self.held.subscription.channel().clone();
         let mut news = channel.version();
@@ -111,47 +116,33 @@ impl Http2Stream {
             if let Some(reason) = self.go_on(&channel) {
                 return reason;
             }
-            let due = self.due();
-            if due < timer.deadline() || timer.is_elapsed() {
-                timer.as_mut().reset(due);
-            }
+            self.set(timer.as_mut());
             let free = self.is_free();
             let woken = tokio::select! {
                 biased;
-                room = self.room() => room,
-                changed = drain.changed() => changed.ok().map(|()| Wake::Drain),
+                room = room(&mut self.body, free) => room,
+                changed = self.drain.changed() => changed.ok().map(|()| Wake::Drain),
                 () = news.changed(), if free => Some(Wake::News),
                 () = &mut timer => Some(Wake::Time),
             };
             match woken {
                 Some(Wake::Room | Wake::News | Wake::Time) => {}
                 Some(Wake::Drain) => {
-                    let window = drain.borrow_and_update().map(|drain| drain.window);
-                    self.drain(drain, window.unwrap_or_default());
+                    let window = self.drain.borrow_and_update().map(|drain| drain.window);
+                    self.drain_within(window.unwrap_or_default());
                 }
-                None if drain.has_changed().is_err() => return Reason::Stopped,
+                None if self.drain.has_changed().is_err() => return Reason::Stopped,
                 None => return Reason::ClientLeft,
             }
         }
     }
 
-    /// Completes when there is room for what is unsent; `None`: the client has left.
-    async fn room(&mut self) -> Option<Wake> {
-        let free = self.is_free();
-        poll_fn(|cx| {
-            if self.body.poll_reset(cx).is_ready() {
-                return Poll::Ready(None);
-            }
-            if free {
-                return Poll::Pending;
-            }
-            match self.body.poll_capacity(cx) {
-                Poll::Pending => Poll::Pending,
-                Poll::Ready(Some(Ok(_))) => Poll::Ready(Some(Wake::Room)),
-                Poll::Ready(_) => Poll::Ready(None),
-            }
-        })
-        .await
+    /// Lets `timer` wake it in time.
+    fn set(&self, timer: Pin<&mut Sleep>) {
+        let due = self.due();
+        if due < timer.deadline() || timer.is_elapsed() {
+            timer.reset(due);
+        }
     }
 
     /// Does what can be done now. Returns why it is over, if it is.
@@ -259,9 +250,13 @@ impl Http2Stream {
         if self.closing != Closing::TokenExpired {
             self.take_owed(channel);
         }
+        let retry = match self.closing {
+            Closing::Drain => self.drain.borrow().map(|drain| drain.retry),
+            _ => None,
+        };
         self.unsent = Outgoing {
             first: std::mem::take(&mut self.unsent.then),
-            then: self.encoder.end(&self.closing.event(self.retry)).into(),
+            then: self.encoder.end(&self.closing.event(retry)).into(),
         };
         self.ending = true;
     }
@@ -275,13 +270,30 @@ impl Http2Stream {
     }
 
     /// Ends it at a moment of its own within `window` (EDGE L14).
-    fn drain(&mut self, drain: &watch::Receiver<Option<Drain>>, window: Duration) {
-        self.retry = drain.borrow().map(|drain| drain.retry);
+    fn drain_within(&mut self, window: Duration) {
         self.end_for(
             Closing::Drain,
             Instant::now() + window.mul_f64(fastrand::f64()),
         );
     }
+}
+
+/// Completes when there is room for what is unsent, if it is not `free`; `None`: the client has left.
+async fn room(body: &mut SendStream<Bytes>, free: bool) -> Option<Wake> {
+    poll_fn(|cx| {
+        if body.poll_reset(cx).is_ready() {
+            return Poll::Ready(None);
+        }
+        if free {
+            return Poll::Pending;
+        }
+        match body.poll_capacity(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Some(Ok(_))) => Poll::Ready(Some(Wake::Room)),
+            Poll::Ready(_) => Poll::Ready(None),
+        }
+    })
+    .await
 }
 
 /// 90 to 110 percent, so that what was opened together does not beat together (EDGE T1, L16).

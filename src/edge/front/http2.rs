@@ -57,10 +57,11 @@ pub(super) async fn serve(guest: Guest, mut connection: Box<Connection>) {
     connection.begin_http2(Meter::new(alarm.clone()));
     let shaken = Box::pin(handshake(connection, Some(options(&guest.settings))));
     match timeout(guest.settings.header_timeout, shaken).await {
-        // In a task of its own, without what the handshake needed.
-        Ok(Ok(mut connection)) => guest
-            .clone()
-            .spawn(async move { drive(&guest, &mut connection, &alarm).await }),
+        // In a task of its own, without what the handshake needed; whose connection it is, each request says by itself.
+        Ok(Ok(mut connection)) => {
+            let requests = guest.house.requests.clone();
+            requests.spawn(async move { drive(&guest, &mut connection, &alarm).await });
+        }
         Ok(Err(error)) => debug!(%error, "an HTTP/2 connection did not begin"),
         Err(_) => debug!("an HTTP/2 connection took too long to begin"),
     }
@@ -81,8 +82,24 @@ fn options(settings: &Settings) -> H2Options {
     options
 }
 
+/// How a connection is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Over {
+    /// Nothing is to be said any more.
+    Silently,
+    /// The client is to be calm.
+    Calm,
+}
+
 /// Borrows what it drives: what is moved into a future takes its room twice.
 async fn drive(guest: &Guest, connection: &mut H2<Stream, Bytes>, alarm: &Alarm) {
+    if attend(guest, connection, alarm).await == Over::Calm {
+        calm(connection).await;
+    }
+}
+
+/// Takes requests until the connection is over. It is there for each connection: nothing large may live while it waits.
+async fn attend(guest: &Guest, connection: &mut H2<Stream, Bytes>, alarm: &Alarm) -> Over {
     let digest = Arc::new(Digest::default());
     let mut malformed = 0;
     let mut ending = false;
@@ -93,7 +110,7 @@ async fn drive(guest: &Guest, connection: &mut H2<Stream, Bytes>, alarm: &Alarm)
             biased;
             () = alarm.rung() => {
                 debug!("an HTTP/2 client sends frames that cost and bring nothing");
-                return calm(connection).await;
+                return Over::Calm;
             }
             () = guest.stopped(), if !ending => {
                 // New requests go elsewhere; streams end by their own (EDGE X8).
@@ -105,12 +122,13 @@ async fn drive(guest: &Guest, connection: &mut H2<Stream, Bytes>, alarm: &Alarm)
             accepted = HttpSession::from_h2_conn(connection, digest.clone()) => accepted,
             () = sleep_until(until) => {
                 if !alarm.has_settings() && !ending {
-                    return debug!("an HTTP/2 connection took too long to begin");
+                    debug!("an HTTP/2 connection took too long to begin");
+                    return Over::Silently;
                 }
                 if connection.has_streams() {
                     until = Instant::now() + if ending { LAST_MOMENT } else { IDLE };
                 } else if ending {
-                    return;
+                    return Over::Silently;
                 } else {
                     connection.graceful_shutdown();
                     ending = true;
@@ -120,41 +138,47 @@ async fn drive(guest: &Guest, connection: &mut H2<Stream, Bytes>, alarm: &Alarm)
             }
         };
         match accepted {
-            Ok(Some(H2Accept::Session(request))) => {
-                let mut server = guest.clone();
-                let heard = (!request.is_body_done()).then(Heard::new);
-                server.origin.heard.clone_from(&heard);
-                let silence = server.settings.body_silence;
-                let origin = server.origin.clone();
-                guest.house.requests.spawn(origin.scope(async move {
-                    let silent = async {
-                        match heard {
-                            Some(heard) => heard.nothing_for(silence).await,
-                            None => std::future::pending().await,
-                        }
-                    };
-                    tokio::select! {
-                        _ = server.serve(ServerSession::new_http2(request)) => {}
-                        () = silent => {
-                            debug!("a request ends, as nothing came of its body any more");
-                        }
-                    }
-                }));
-            }
+            Ok(Some(H2Accept::Session(request))) => begin(guest, request),
             Ok(Some(H2Accept::Rejected)) => {
                 malformed += 1;
                 if malformed > MALFORMED {
                     debug!("an HTTP/2 client sends malformed requests");
-                    return calm(connection).await;
+                    return Over::Calm;
                 }
             }
-            Ok(None) => return,
-            Err(error) => return debug!(%error, "an HTTP/2 connection failed"),
+            Ok(None) => return Over::Silently,
+            Err(error) => {
+                debug!(%error, "an HTTP/2 connection failed");
+                return Over::Silently;
+            }
         }
         if !ending {
             until = until.max(Instant::now() + IDLE);
         }
     }
+}
+
+/// Serves a request in a task of its own.
+fn begin(guest: &Guest, request: HttpSession) {
+    let mut server = guest.clone();
+    let heard = (!request.is_body_done()).then(Heard::new);
+    server.origin.heard.clone_from(&heard);
+    let silence = server.settings.body_silence;
+    let origin = server.origin.clone();
+    guest.house.requests.spawn(origin.scope(async move {
+        let silent = async {
+            match heard {
+                Some(heard) => heard.nothing_for(silence).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = server.serve(ServerSession::new_http2(request)) => {}
+            () = silent => {
+                debug!("a request ends, as nothing came of its body any more");
+            }
+        }
+    }));
 }
 
 /// Tells the client to be calm and ends the connection.
