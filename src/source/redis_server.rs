@@ -202,16 +202,17 @@ pub(in crate::source) mod testing {
     impl RedisClient {
         /// With deadlines that suit tests.
         pub(in crate::source) fn for_test(url: &str) -> Self {
-            Self::with(&server(url), None, impatient()).expect("a usable server")
+            let server = RedisServer::of("main", url).expect("a usable URL");
+            Self::for_test_of(&server, None)
         }
 
-        pub(in crate::source) fn for_test_trusting(url: &str, roots: RootCertStore) -> Self {
-            Self::with(&server(url), Some(roots), impatient()).expect("a usable server")
+        /// As [`for_test`](Self::for_test); `roots` are trusted.
+        pub(in crate::source) fn for_test_of(
+            server: &RedisServer,
+            roots: Option<RootCertStore>,
+        ) -> Self {
+            Self::with(server, roots, impatient()).expect("a usable server")
         }
-    }
-
-    fn server(url: &str) -> RedisServer {
-        RedisServer::of("main", url).expect("a usable URL")
     }
 
     fn impatient() -> Patience {

@@ -254,3 +254,41 @@ async fn a_server_alone_is_no_cluster() {
     let mut stream = EventSource::open(gateway.address, "/p/1").await;
     assert!(stream.until("stale").await.contains(r#""cause":"redis""#));
 }
+
+/// What replicas of the gateway share is in one slot, wherever that is, and outlives the node that has it: CONTRACT §2 `cluster`.
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_share_what_the_cluster_keeps() {
+    let mut cluster = TestCluster::start();
+    let file = format!(
+        "redis: {{main: {{url: {}}}}}\ncluster: {{redis: main, name: test}}\nstreams:\n  - path: \"/alerts/{{room}}\"\n    \
+         publish: {{path: \"/publish/{{room}}\"}}\n",
+        cluster.urls()
+    );
+    let (one, two) = (TestGateway::start(&file), TestGateway::start(&file));
+    let publish = async |room: usize, text: &str| loop {
+        let path = format!("/publish/{room}");
+        let posted = request(one.address, "POST", &path, &[], text).await;
+        match posted.head.status {
+            202 => return posted.body,
+            status => assert_eq!(status, 503, "{}", posted.body),
+        }
+    };
+    // Each room has a slot of its own.
+    let mut room = 0;
+    publish(room, "before").await;
+    while cluster.nodes[0].cli(&["DBSIZE"]) == "0" {
+        room += 1;
+        publish(room, "before").await;
+    }
+    let mut there = EventSource::open(two.address, &format!("/alerts/{room}")).await;
+    there.until_data("before").await;
+    assert_eq!(cluster.nodes[0].cli(&["WAIT", "1", "5000"]), "1");
+    cluster.nodes[0].kill();
+    cluster.fail_over();
+    let id = publish(room, "after").await;
+    let event = there.until_data("after").await;
+    assert_eq!(id, format!(r#"{{"id":"{}"}}"#, event.id));
+    // Nothing that was written before is lost: who had it goes on from there.
+    let current = get(two.address, &format!("/alerts/{room}"), &[]).await;
+    assert_eq!(current.body, "after");
+}

@@ -1,10 +1,10 @@
 //! Against a real server.
 
+mod tls;
+
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
-use rustls::RootCertStore;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -12,7 +12,7 @@ use super::*;
 use crate::config::RedisServer;
 use crate::params::{ParamText, Part};
 use crate::source::Cause;
-use crate::source::redis_server::test_redis::{TestRedis, free_port};
+use crate::source::redis_server::test_redis::TestRedis;
 use crate::source::redis_server::testing::{eventually, soon};
 
 const SHAPES: [RedisShape; 5] = [
@@ -433,86 +433,4 @@ async fn reading_is_cancel_safe() {
     redis.resume();
     assert_eq!(reading(&mut string).await.as_deref(), Ok("Unchanged"));
     assert_eq!(reading(&mut list).await.as_deref(), Ok(r#"["z","a"]"#));
-}
-
-/// EDGE R7: TLS is used, and verified.
-#[tokio::test]
-async fn tls_connections_are_verified() {
-    let mut authority = CertificateParams::default();
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    // Another name than the server's certificate has, or OpenSSL takes that one for its own issuer.
-    authority
-        .distinguished_name
-        .push(DnType::CommonName, "test authority");
-    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().expect("a key"))
-        .expect("a certificate");
-    let key = KeyPair::generate().expect("a key");
-    let certificate = CertificateParams::new(["localhost".to_owned()])
-        .and_then(|params| params.signed_by(&key, &authority))
-        .expect("a certificate");
-    let files = tempfile::tempdir().expect("a directory");
-    let file = |name: &str, text: String| {
-        let path = files.path().join(name);
-        std::fs::write(&path, text).expect("written");
-        path.display().to_string()
-    };
-    let port = free_port().to_string();
-    let redis = TestRedis::start_with(&[
-        "--tls-port",
-        &port,
-        "--tls-cert-file",
-        &file("cert", certificate.pem()),
-        "--tls-key-file",
-        &file("key", key.serialize_pem()),
-        "--tls-ca-cert-file",
-        &file("ca", authority.pem()),
-        "--tls-auth-clients",
-        "no",
-    ]);
-    fill(&redis);
-    let roots = || {
-        let mut roots = RootCertStore::empty();
-        roots.add(authority.der().clone()).expect("a certificate");
-        roots
-    };
-    let trusting = |url: String| RedisClient::for_test_trusting(&url, roots());
-
-    let client = trusting(format!("rediss://localhost:{port}"));
-    assert!(
-        reading(&mut source(&client, RedisShape::String, "string"))
-            .await
-            .is_ok()
-    );
-
-    let other_authority = {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().expect("a key");
-        let mut roots = RootCertStore::empty();
-        roots
-            .add(
-                params
-                    .self_signed(&key)
-                    .expect("a certificate")
-                    .der()
-                    .clone(),
-            )
-            .expect("a certificate");
-        RedisClient::for_test_trusting(&format!("rediss://localhost:{port}"), roots)
-    };
-    let other_name = trusting(format!("rediss://127.0.0.1:{port}"));
-    // To a server without TLS a handshake is the beginning of a command, whose end it waits for.
-    let no_tls = trusting(
-        redis
-            .url()
-            .replace("redis://127.0.0.1", "rediss://localhost"),
-    );
-    for (client, cause) in [
-        (other_authority, Cause::Tls),
-        (other_name, Cause::Tls),
-        (no_tls, Cause::Timeout),
-    ] {
-        let failed = error(&mut source(&client, RedisShape::String, "string")).await;
-        assert_eq!(failed.cause, cause, "{failed}");
-    }
 }
