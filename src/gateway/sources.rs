@@ -10,7 +10,7 @@ use crate::config::{Config, RedisServer, Source, Stream, Upstream};
 use crate::metrics::{Metrics, UpstreamMetrics};
 use crate::poller::gate::Gate;
 use crate::source::http::HttpClient;
-use crate::source::redis_server::RedisClient;
+use crate::source::redis_server::{RedisClient, Unusable};
 
 /// By the names that the file gives them.
 #[derive(Debug, Default)]
@@ -30,6 +30,8 @@ struct Http {
 struct Redis {
     server: Arc<RedisServer>,
     client: RedisClient,
+    /// For logs that replicas share.
+    logs: RedisClient,
 }
 
 /// What one stream's source is read with.
@@ -72,6 +74,7 @@ impl Sources {
                 None => Redis {
                     server: server.clone(),
                     client: redis_client(server)?,
+                    logs: usable(server, RedisClient::for_logs(server))?,
                 },
             };
             Ok((server.name.clone(), redis))
@@ -96,7 +99,7 @@ impl Sources {
     /// Where replicas share what is read, if they do.
     pub(super) fn shared(&self, stream: &Stream) -> Option<Arc<Shared>> {
         let sharing = stream.sharing.clone()?;
-        let client = self.redis(&sharing.server);
+        let client = self.redis[&sharing.server.name].logs.clone();
         Some(Arc::new(Shared::new(client, sharing, stream)))
     }
 
@@ -121,8 +124,15 @@ pub(super) fn http_client(
     })
 }
 
-pub(super) fn redis_client(server: &Arc<RedisServer>) -> Result<RedisClient, StartError> {
-    RedisClient::new(server).map_err(|error| StartError::Redis {
+pub(super) fn redis_client(server: &RedisServer) -> Result<RedisClient, StartError> {
+    usable(server, RedisClient::new(server))
+}
+
+fn usable(
+    server: &RedisServer,
+    client: Result<RedisClient, Unusable>,
+) -> Result<RedisClient, StartError> {
+    client.map_err(|error| StartError::Redis {
         name: server.name.clone(),
         error: error.to_string(),
     })

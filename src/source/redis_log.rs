@@ -24,6 +24,9 @@ use scripts::Script;
 /// Entries that are read at once.
 const PAGE: usize = 64;
 
+/// Bytes of one entry; a reply has room for twice that.
+const MAX_ENTRY: usize = 32 << 20;
+
 /// One resource's log. Cheap to clone.
 #[derive(Clone)]
 pub struct SharedLog(Arc<Shared>);
@@ -232,8 +235,10 @@ impl SharedLog {
         self.run(&command).await.map(drop)
     }
 
-    /// Appends as the holder of the lease. After an error it may have been written or not.
+    /// Appends as the holder of the lease. After an error it may have been written or not; not when it is larger than 32 MiB, which
+    /// is [`Cause::TooLarge`].
     pub async fn append(&self, token: &Token, news: News<'_>) -> Result<Appended, SourceError> {
+        refuse_too_large(news.past)?;
         let mut command = self.script(Script::Append);
         command.arg(&token.0).arg(news.known);
         command.arg(news.base).arg(news.newest).arg(news.past);
@@ -252,6 +257,7 @@ impl SharedLog {
     /// Appends one change as its publisher; there must be no lease. Returns its id: `epoch`, a hyphen and the next number. After an error it
     /// may have been written or not.
     pub async fn publish(&self, epoch: &str, past: &str) -> Result<String, SourceError> {
+        refuse_too_large(past)?;
         let mut command = self.script(Script::Publish);
         command.arg(epoch).arg(past);
         self.add_bounds(&mut command);
@@ -382,6 +388,17 @@ fn read_entry(entry: Value, now: u64) -> Option<Entry> {
         past: text(past)?.to_owned(),
         age: Duration::from_millis(now.saturating_sub(at.0)),
     })
+}
+
+/// What was written must be readable.
+fn refuse_too_large(past: &str) -> Result<(), SourceError> {
+    match past.len() > MAX_ENTRY {
+        true => Err(SourceError::new(
+            Cause::TooLarge,
+            "the value is too large to be shared",
+        )),
+        false => Ok(()),
+    }
 }
 
 fn text(value: &Value) -> Option<&str> {

@@ -58,6 +58,9 @@ struct Shared {
     told: Mutex<HashSet<&'static str>>,
 }
 
+/// Bytes of one reply of what we wrote ourselves.
+const LOG_BYTES: usize = 64 << 20;
+
 /// The nodes that have the keys.
 struct Cluster {
     guide: Arc<Guide>,
@@ -70,20 +73,26 @@ impl RedisClient {
     /// Connects to nothing yet. Fails for servers over TLS when the system has no certificate authorities, and when their host
     /// is no name that a certificate can have.
     pub fn new(server: &RedisServer) -> Result<Self, Unusable> {
-        Self::with(server, None, Patience::default())
+        Self::with(server, None, Patience::default(), MAX_BYTES)
+    }
+
+    /// The same for what we wrote there ourselves: replies may have 64 MiB.
+    pub fn for_logs(server: &RedisServer) -> Result<Self, Unusable> {
+        Self::with(server, None, Patience::default(), LOG_BYTES)
     }
 
     fn with(
         server: &RedisServer,
         roots: Option<RootCertStore>,
         patience: Patience,
+        room: usize,
     ) -> Result<Self, Unusable> {
         let tls = match &server.place {
             RedisPlace::Unix(_) | RedisPlace::Network { tls: false, .. } => None,
             RedisPlace::Network { tls: true, nodes } => Some(dial::tls(nodes, roots)?),
         };
         let dialer = |target, login: &RedisLogin, database| {
-            Dialer::new(target, tls.clone(), login, database, patience)
+            Dialer::new(target, tls.clone(), login, database, patience, room)
         };
         let guide = |question, seeds: &[Endpoint], login: &RedisLogin| {
             let knowledge = Arc::new(Knowledge::new(question, seeds.to_vec()));
@@ -211,7 +220,7 @@ pub(in crate::source) mod testing {
             server: &RedisServer,
             roots: Option<RootCertStore>,
         ) -> Self {
-            Self::with(server, roots, impatient()).expect("a usable server")
+            Self::with(server, roots, impatient(), MAX_BYTES).expect("a usable server")
         }
     }
 

@@ -394,6 +394,35 @@ async fn a_holder_that_is_cut_off_is_replaced_and_follows() {
     assert_eq!(pollers(&upstream, from).len(), 1);
 }
 
+/// A value that is much longer as it is written there reaches all replicas, and newcomers.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_value_is_shared() {
+    let redis = TestRedis::start();
+    // Quotes are written as two bytes, and messages of more than a mebibyte are not told but read.
+    let large = format!("[{}\"\"]", "\"\",".repeat(250_000));
+    let upstream = TestUpstream::saying(json("1")).await;
+    let replicas = [
+        replica(&redis, &upstream, "r0").await,
+        replica(&redis, &upstream, "r1").await,
+    ];
+    let mut streams = Vec::new();
+    for replica in &replicas {
+        let mut stream = EventSource::open(replica.address, "/value").await;
+        assert_eq!(stream.event().await.data, "1");
+        streams.push(stream);
+    }
+    upstream.say(json(&large));
+    for stream in &mut streams {
+        assert_eq!(
+            soon("the value", stream.event()).await.data.len(),
+            large.len()
+        );
+    }
+    let late = replica(&redis, &upstream, "r2").await;
+    let snapshot = get(late.address, "/value", &[]).await;
+    assert_eq!(snapshot.body.len(), large.len());
+}
+
 /// How the source stands reaches all replicas, once each.
 #[tokio::test(flavor = "multi_thread")]
 async fn trouble_of_the_source_is_shared() {

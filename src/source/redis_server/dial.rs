@@ -60,6 +60,8 @@ pub(super) struct Dialer {
     tls: Option<TlsConnector>,
     login: RedisConnectionInfo,
     pub(super) patience: Patience,
+    /// Bytes of one reply.
+    room: usize,
 }
 
 /// Who is dialed.
@@ -104,6 +106,7 @@ impl Dialer {
         login: &RedisLogin,
         database: i64,
         patience: Patience,
+        room: usize,
     ) -> Self {
         // A user with few rights must not be asked for CLIENT SETINFO (EDGE R4).
         let mut info = RedisConnectionInfo::default()
@@ -120,6 +123,7 @@ impl Dialer {
             tls,
             login: info,
             patience,
+            room,
         }
     }
 
@@ -130,6 +134,7 @@ impl Dialer {
             tls: self.tls.clone(),
             login: self.login.clone(),
             patience: self.patience,
+            room: self.room,
         }
     }
 
@@ -227,7 +232,8 @@ impl Dialer {
                 Ok::<(), std::convert::Infallible>(())
             });
         }
-        let greeting = MultiplexedConnection::new_with_config(&login, Bounded::new(stream), config);
+        let greeting =
+            MultiplexedConnection::new_with_config(&login, Bounded::new(stream, self.room), config);
         let (connection, driver) = timeout(self.patience.reply, greeting)
             .await
             .map_err(|_| SourceError::new(Cause::Timeout, "the redis server does not answer"))?

@@ -15,7 +15,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Bytes of the strings of one reply, or of one string of a push.
+/// Bytes of the strings of one reply, or of one string of a push, where nobody says otherwise.
 pub(in crate::source) const MAX_BYTES: usize = 1024 * 1024;
 /// The code of the error that takes the place of a reply that is too large.
 pub(super) const TOO_LARGE: &str = "WELLSPRING_TOO_LARGE";
@@ -35,10 +35,11 @@ pub(super) struct Bounded<S> {
 }
 
 impl<S> Bounded<S> {
-    pub(super) fn new(inner: S) -> Self {
+    /// `room`: bytes of the strings of one reply, or of one string of a push.
+    pub(super) fn new(inner: S, room: usize) -> Self {
         Self {
             inner,
-            framer: Framer::default(),
+            framer: Framer::new(room),
             chunk: vec![0; READ_SIZE].into(),
         }
     }
@@ -92,6 +93,7 @@ type Violation = &'static str;
 /// Follows the framing of a byte stream and holds each reply until it is whole.
 #[derive(Debug, Default)]
 struct Framer {
+    room: usize,
     /// Whole replies, to be handed on.
     whole: BytesMut,
     /// The reply under way, as far as it is kept.
@@ -110,6 +112,13 @@ struct Framer {
 }
 
 impl Framer {
+    fn new(room: usize) -> Self {
+        Self {
+            room,
+            ..Self::default()
+        }
+    }
+
     /// Moves whole replies into `buf`; says whether there were any.
     fn hand_on(&mut self, buf: &mut ReadBuf<'_>) -> bool {
         let count = self.whole.len().min(buf.remaining());
@@ -211,7 +220,7 @@ impl Framer {
         self.string = length
             .checked_add(2)
             .ok_or("the server sent a length out of range")?;
-        self.skips_string = length > MAX_BYTES;
+        self.skips_string = length > self.room;
         if self.is_push && self.skips_string {
             self.hold(b"_\r\n");
         } else {
@@ -224,7 +233,7 @@ impl Framer {
     fn hold(&mut self, line: &[u8]) {
         // The strings of a push are bounded one by one.
         let bytes = if self.is_push { 0 } else { self.bytes };
-        self.is_too_large |= bytes > MAX_BYTES || self.items > MAX_ITEMS;
+        self.is_too_large |= bytes > self.room || self.items > MAX_ITEMS;
         if self.is_too_large {
             self.held = Vec::new();
         } else {
@@ -275,7 +284,7 @@ mod tests {
     use super::*;
 
     fn run(bytes: &[u8], step: usize) -> Result<Vec<u8>, Violation> {
-        let mut framer = Framer::default();
+        let mut framer = Framer::new(MAX_BYTES);
         for part in bytes.chunks(step.max(1)) {
             framer.take(part)?;
         }
@@ -331,7 +340,7 @@ mod tests {
         let nested = format!("*2\r\n{half}{half}");
         assert!(is_too_large(&run(nested.as_bytes(), 4096).expect("framed")));
 
-        let mut framer = Framer::default();
+        let mut framer = Framer::new(MAX_BYTES);
         framer.take(b"*4000000000\r\n$1\r\na\r\n").expect("framed");
         assert!(framer.whole.is_empty() && framer.held.capacity() == 0);
     }
