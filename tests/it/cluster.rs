@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::support::cable::Cable;
 use super::support::client::{EventSource, get, pair, request};
-use super::support::process::Wellspring;
+use super::support::process::{Wellspring, program};
 use super::support::redis::TestRedis;
 use super::support::relay::Relay;
 use super::support::upstream::{TestUpstream, json, status};
@@ -177,6 +177,7 @@ async fn lose_holder(signal: &str) -> (Cluster, usize, Vec<(EventSource, usize, 
     eventually("another replica polls", other).await;
     let took = lost.elapsed();
     assert!(took < 3 * EVERY + Duration::from_millis(300), "{took:?}");
+    println!("after {signal} another replica polled in {took:?}, at an interval of {EVERY:?}");
     let to = cluster.upstream.count() + 2;
     for (replica, (stream, last, id)) in streams.iter_mut().enumerate() {
         if replica != holder {
@@ -421,6 +422,80 @@ async fn a_large_value_is_shared() {
     let late = replica(&redis, &upstream, "r2").await;
     let snapshot = get(late.address, "/value", &[]).await;
     assert_eq!(snapshot.body.len(), large.len());
+}
+
+/// What a process believes of the time of day: as long as a file is there, an hour more or less.
+const CLOCK: &str = r#"
+#define _GNU_SOURCE
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+int clock_gettime(clockid_t clock, struct timespec *time) {
+  long result = syscall(SYS_clock_gettime, clock, time);
+  if (clock == CLOCK_REALTIME && access(getenv("AN_HOUR_ON"), F_OK) == 0) time->tv_sec += 3600;
+  if (clock == CLOCK_REALTIME && access(getenv("AN_HOUR_BACK"), F_OK) == 0) time->tv_sec -= 3600;
+  return (int)result;
+}
+"#;
+
+/// A holder whose clock jumps goes on as if nothing had happened: no two clocks are compared.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_holder_whose_clock_jumps_goes_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name);
+    std::fs::write(path("clock.c"), CLOCK).expect("written");
+    let mut compiler = program("cc");
+    compiler
+        .args(["-shared", "-fPIC", "-o"])
+        .arg(path("clock.so"))
+        .arg(path("clock.c"));
+    let built = compiler
+        .status()
+        .await
+        .expect("a C compiler, which the build needs too");
+    assert!(built.success());
+
+    let redis = TestRedis::start();
+    let (upstream, _) = counting().await;
+    let (on, back, shim) = (path("on"), path("back"), path("clock.so"));
+    let jumping = Wellspring::with_variables(
+        &file("127.0.0.1", &redis.url(), &upstream.url(), "jumping"),
+        &[
+            ("LD_PRELOAD", shim.as_os_str()),
+            ("AN_HOUR_ON", on.as_os_str()),
+            ("AN_HOUR_BACK", back.as_os_str()),
+        ],
+    )
+    .await;
+    let mut streams = vec![EventSource::open(jumping.address, "/value").await];
+    let mut last = vec![number(&streams[0].event().await.data)];
+    let steady = replica(&redis, &upstream, "steady").await;
+    streams.push(EventSource::open(steady.address, "/value").await);
+    last.push(number(&streams[1].event().await.data));
+    for jump in [&on, &back] {
+        std::fs::write(jump, "").expect("written");
+        let to = upstream.count() + 4;
+        let mut ids = BTreeSet::new();
+        for (stream, last) in streams.iter_mut().zip(&mut last) {
+            let (reached, id) = soon("it goes on", count_on(stream, *last, to)).await;
+            *last = reached;
+            ids.insert(id);
+        }
+        assert_eq!(ids.len(), 1, "{ids:?}");
+        let age = get(steady.address, "/value", &[]).await;
+        let age: u64 = age
+            .head
+            .header("age")
+            .and_then(|age| age.parse().ok())
+            .expect("an age");
+        assert!(age < 60, "{age}");
+        std::fs::remove_file(jump).expect("removed");
+    }
+    assert_eq!(
+        pollers(&upstream, 0),
+        BTreeSet::from(["jumping".to_owned()])
+    );
 }
 
 /// How the source stands reaches all replicas, once each.

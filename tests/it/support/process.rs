@@ -167,10 +167,16 @@ impl Wellspring {
 
     /// `wellspring run` on this file.
     pub async fn with(file: &str) -> Self {
+        Self::with_variables(file, &[]).await
+    }
+
+    /// The same with these variables.
+    pub async fn with_variables(file: &str, variables: &[(&str, &OsStr)]) -> Self {
         let config = tempfile::NamedTempFile::new().expect("a file");
         std::fs::write(config.path(), file).expect("written");
         let mut command = program(env!("CARGO_BIN_EXE_wellspring"));
         command.args(["run", "--config"]).arg(config.path());
+        command.envs(variables.iter().copied());
         Self::start(&mut command, Some(config)).await
     }
 
