@@ -229,23 +229,20 @@ impl<S: Source> Poller<S> {
     /// Reads once and tells the channel what came. Readers are told if it takes too long, while it goes on.
     async fn read_once(&mut self) -> Result<(PollResult, Option<Duration>), SourceError> {
         let (channel, plan) = (&*self.channel, &self.plan);
-        // Boxed: a read's state is large, and there is none between reads.
-        let mut read = Box::pin(guarded_read(
-            &mut self.source,
-            channel,
-            plan.gate.as_deref(),
-        ));
-        let result = loop {
-            let stale_at = stale_at(channel, self.watched_since, plan);
-            tokio::select! {
-                result = &mut read => break result,
-                () = sleep_until(stale_at.into()), if stale_at > Instant::now() => {
-                    // What failed before is why; this read may yet end well.
-                    mark_stale(channel, self.failing.unwrap_or(Cause::Timeout), plan);
+        let result = {
+            let read = guarded_read(&mut self.source, channel, plan.gate.as_deref());
+            tokio::pin!(read);
+            loop {
+                let stale_at = stale_at(channel, self.watched_since, plan);
+                tokio::select! {
+                    result = &mut read => break result,
+                    () = sleep_until(stale_at.into()), if stale_at > Instant::now() => {
+                        // What failed before is why; this read may yet end well.
+                        mark_stale(channel, self.failing.unwrap_or(Cause::Timeout), plan);
+                    }
                 }
             }
         };
-        drop(read);
         let Answer {
             reading,
             not_before,
@@ -318,7 +315,10 @@ async fn guarded_read<S: Source>(
     };
     // Only what is sent counts as a poll: neither the wait for a turn nor what an open breaker refuses.
     let began = Instant::now();
-    let result = AssertUnwindSafe(source.read()).catch_unwind().await;
+    // Boxed, and only now: a read's state is large, there is none between reads, and all channels of an upstream may wait for
+    // their turns.
+    let read = Box::pin(source.read());
+    let result = AssertUnwindSafe(read).catch_unwind().await;
     let result = result.unwrap_or_else(|_| {
         Err(SourceError::new(
             Cause::Malformed,

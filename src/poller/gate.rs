@@ -69,7 +69,8 @@ impl Gate {
         // The semaphore is never closed.
         let slot = slot.map_err(|_| Open(Cause::Connect))?;
         if let Some(budget) = &self.budget {
-            budget.until_ready().await;
+            // Boxed: what few upstreams have is not to take room in each channel.
+            Box::pin(budget.until_ready()).await;
         }
         Ok(Pass(slot))
     }
