@@ -312,16 +312,24 @@ fn syntax(text: &str, error: &ScanError) -> Problem {
     // As YAML 1.2 (§5.4) breaks them.
     let text = text.replace("\r\n", "\n").replace('\r', "\n");
     let lines: Vec<&str> = text.split('\n').collect();
-    let mark = Mark::from(error.marker());
-    // The parser tells of what is missing at the end in the line after it.
-    let mark = match lines.last() {
-        Some(last) if mark.line > lines.len() => Mark {
-            line: lines.len(),
-            column: last.chars().count() + 1,
+    let told = Mark::from(error.marker());
+    // The parser tells of what is missing at the end in the line after it, and may count more characters than there are.
+    let last = lines.len();
+    let line = lines
+        .get(told.line.min(last) - 1)
+        .copied()
+        .unwrap_or_default();
+    let end = line.chars().count() + 1;
+    let mark = match told.line > last {
+        true => Mark {
+            line: last,
+            column: end,
         },
-        _ => mark,
+        false => Mark {
+            column: told.column.min(end),
+            ..told
+        },
     };
-    let line = lines.get(mark.line - 1).copied().unwrap_or_default();
     mark.problem(format!(
         "not YAML: {}{}",
         error.info(),
@@ -452,6 +460,7 @@ mod tests {
             // What is missing is missing at the end of the file, not behind it.
             ("a:\n  b: {c", "2:8: not YAML: "),
             ("a:\r  b: {c", "2:8: not YAML: "),
+            ("%pw\u{2028}i\u{4}", "1:7: not YAML: "),
         ] {
             let problems = problems(text);
             assert_eq!(problems.len(), 1, "{text}: {problems:?}");
