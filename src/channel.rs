@@ -69,12 +69,14 @@ pub struct Spec {
     pub linger: Duration,
     /// Whether the channel's value exists nowhere else, so that it is kept without readers.
     pub retain: bool,
+    /// Whether what there is stands elsewhere, and is to be read before anybody is told anything.
+    pub shared: bool,
 }
 
 impl Spec {
     /// Whether newcomers can be answered before any reading: nothing is polled, so there is none to wait for.
     fn starts_settled(&self) -> bool {
-        !self.current || self.retain
+        !self.shared && (!self.current || self.retain)
     }
 
     fn metrics(&self) -> &StreamMetrics {
@@ -98,6 +100,7 @@ impl Spec {
             expire_after: None,
             linger: Duration::ZERO,
             retain: false,
+            shared: false,
         }
     }
 }

@@ -252,7 +252,7 @@ impl Member {
     /// No source has what was published: the log has it. One that was lost is written again.
     async fn read_published(&self, view: &mut View) -> Result<(), SourceError> {
         self.catch_up(view).await?;
-        let past = self.channel.since(None);
+        let past = self.channel.since(None).newest_only();
         if view.at == Position::default() && !past.is_empty() {
             let (base, newest) = (past.base().to_string(), past.known().to_string());
             self.log.found(&base, &newest, &past.write()).await?;

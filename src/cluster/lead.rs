@@ -113,8 +113,11 @@ impl<'a> Term<'a> {
 
     /// Appends what the draft has and the log does not.
     async fn tell(&mut self, draft: &Channel, view: &mut View) -> Still {
-        let known = EventId::parse(self.newest.as_bytes());
-        let past = draft.since(known);
+        let past = match EventId::parse(self.newest.as_bytes()) {
+            Some(known) => draft.since(Some(known)),
+            // The log is new, or was lost: who follows may have other ids for what was before, and is not to get it again.
+            None => draft.since(None).newest_only(),
+        };
         let is_news = match &view.standing {
             Some(standing) => !past.adds_nothing_to(standing),
             None => past.is_settled() || !past.is_empty(),

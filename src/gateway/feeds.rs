@@ -180,6 +180,7 @@ pub(super) fn spec(stream: &Stream, metrics: Arc<StreamMetrics>) -> Spec {
         resume: stream.resume,
         current,
         retain,
+        shared: false,
         expire_after: stream.expire_after,
         linger: stream.linger,
     }

@@ -10,7 +10,7 @@ use super::feeds;
 use super::publish::Publisher;
 use super::sources::Sources;
 use crate::channel::hub::OpenChannel;
-use crate::channel::{ChannelKey, Hub, StreamId};
+use crate::channel::{ChannelKey, Hub, Spec, StreamId};
 use crate::config::{Config, Source, Start, Stream};
 use crate::metrics::Metrics;
 use crate::params::Params;
@@ -96,7 +96,10 @@ impl Standing {
         let way = feeds::Way {
             stream: stream.clone(),
             draft_spec: Arc::new(feeds::spec(stream, Arc::new(counts.polls_only()))),
-            spec: Arc::new(feeds::spec(stream, counts)),
+            spec: Arc::new(Spec {
+                shared: stream.sharing.is_some(),
+                ..feeds::spec(stream, counts)
+            }),
             access: sources.access(stream),
             shared,
             stop: standing.stop.clone(),

@@ -585,3 +585,66 @@ async fn published_messages_are_shared_and_survive() {
     assert_eq!(resumed.event().await.id, orders[0][28].0);
     assert_eq!(resumed.event().await.id, id);
 }
+
+/// CONTRACT §3 "Ids", `cluster`: a replica that has just begun tells nobody anything before it has read what there is, also of what
+/// has no current value.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_replica_resumes_a_stream_of_messages_where_it_stands() {
+    let redis = TestRedis::start();
+    let file = format!(
+        "listeners: [{{address: \"127.0.0.1:0\"}}]\nadmin: off\nredis: {{main: {{url: \"{}\"}}}}\n\
+         cluster: {{redis: main, name: test}}\nstreams:\n  - {{path: /news, redis: {{server: main, channel: news}}}}\n",
+        redis.url(),
+    );
+    let old = Wellspring::with(&file).await;
+    let mut reader = EventSource::open(old.address, "/news").await;
+    eventually("it listens", || {
+        redis.cli(&["PUBSUB", "NUMSUB", "news"]).ends_with('1')
+    })
+    .await;
+    let mut ids = Vec::new();
+    for number in ["1", "2", "3"] {
+        redis.cli(&["PUBLISH", "news", number]);
+        let event = soon("a message", reader.event()).await;
+        assert_eq!(event.data, number);
+        ids.push(event.id);
+    }
+    let new = Wellspring::with(&file).await;
+    let mut resumed = EventSource::resume(new.address, "/news", &ids[1]).await;
+    assert_eq!(
+        soon("what was missed", resumed.next()).await,
+        pair("message", "3")
+    );
+    redis.cli(&["PUBLISH", "news", "4"]);
+    assert_eq!(
+        soon("what comes", resumed.next()).await,
+        pair("message", "4")
+    );
+}
+
+/// What a replica writes again, after the server has lost it, is written so that every replica can read it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_log_that_was_lost_can_be_read_when_it_is_there_again() {
+    let redis = TestRedis::start();
+    let number = Arc::new(AtomicUsize::new(0));
+    let counted = number.clone();
+    let upstream = TestUpstream::start(move |_| {
+        let number = counted.fetch_add(1, Ordering::Relaxed);
+        json(&format!("[{number},\"{}\"]", "p".repeat(400_000)))
+    })
+    .await;
+    let first = replica(&redis, &upstream, "r0").await;
+    let mut reader = EventSource::open(first.address, "/value").await;
+    for _ in 0..4 {
+        soon("a value", reader.event()).await;
+    }
+    redis.cli(&["FLUSHALL"]);
+    eventually("it stands there again", || {
+        redis.cli(&["KEYS", "*:log"]) != ""
+    })
+    .await;
+    let second = replica(&redis, &upstream, "r1").await;
+    let mut other = EventSource::open(second.address, "/value").await;
+    let event = soon("its first event", other.event()).await;
+    assert_eq!(event.name, "message", "{}", event.data);
+}

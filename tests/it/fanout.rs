@@ -139,6 +139,7 @@ fn channel() -> Channel {
         expire_after: None,
         linger: Duration::ZERO,
         retain: false,
+        shared: false,
     };
     Channel::new(key, spec)
 }
