@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fmt bench fuzz image-test
+.PHONY: help demo test lint fmt bench fuzz soak image-test
 
 # What tests/setup wrote: the paths that tests look for, and the folder of what it installed.
 ENVIRONMENT := . .test/env
@@ -58,6 +58,13 @@ fuzz: ## Search for input that breaks a law of fuzz/src: TARGET=json TIME=600; w
 		cargo fuzz run --sanitizer none "$$target" ".test/fuzz/$$target" "fuzz/corpus/$$target" -- \
 			-max_total_time=$(or $(TIME),60) -timeout=10 -dict="fuzz/words"
 	done
+
+soak: ## Let everything fail for half an hour, with storms of 10,000 clients: MINUTES=600; SEED=7 begins with that seed
+	@tests/setup test
+	$(ENVIRONMENT)
+	ulimit -n "$$(ulimit -H -n)"
+	export WELLSPRING_FAULTS_MINUTES=$(or $(MINUTES),30) $(if $(SEED),WELLSPRING_FAULTS_SEED=$(SEED))
+	cargo test --profile bench --locked --test it -- --ignored --exact faults::soak --nocapture
 
 image-test: ## Build the container image without a container engine, and try it; needs root
 	tests/image/run

@@ -12,6 +12,7 @@ mod cluster;
 mod compression;
 mod cors;
 mod fanout;
+mod faults;
 mod front;
 mod fuzz;
 mod hops;

@@ -128,6 +128,25 @@ impl TestUpstream {
         *self.shared.script.lock() = Box::new(move |_| reply.clone());
     }
 
+    /// Its process is gone: connections break, and new ones are refused, until [`TestUpstream::rise`].
+    pub fn die(&mut self) {
+        self.task.abort();
+    }
+
+    /// It is there again, at the same address.
+    pub async fn rise(&mut self) {
+        let deadline = Instant::now() + super::PATIENCE;
+        let listener = loop {
+            // A connection that goes out may have the port for a moment.
+            match TcpListener::bind(self.address).await {
+                Ok(listener) => break listener,
+                Err(error) => assert!(Instant::now() < deadline, "{}: {error}", self.address),
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        };
+        self.task = tokio::spawn(accept(listener, self.shared.clone()));
+    }
+
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
