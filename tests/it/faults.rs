@@ -263,7 +263,7 @@ async fn soak() {
     };
     let began = Instant::now();
     while began.elapsed() < half {
-        let mut run = Run::start(1 + usize::from(seed % 2 == 0)).await;
+        let mut run = Run::start(1 + usize::from(seed.is_multiple_of(2))).await;
         run.round(&Schedule::of(seed, bounds)).await;
         run.leave().await;
         eprintln!("  {:?}", run.world.oracle.counts());
