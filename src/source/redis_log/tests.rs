@@ -220,3 +220,49 @@ async fn a_long_log_comes_whole() {
             .starts_with("wellspring:test:{")
     );
 }
+
+/// EDGE R4: a user needs these commands, on these keys and channels, and no others.
+#[tokio::test]
+async fn a_user_with_few_rights_is_enough() {
+    let redis = TestRedis::start();
+    let commands = "+eval +xrange +time +subscribe +unsubscribe +xadd +xdel +xlen +hget +hmget +hset +hincrby +get +set +del +pttl \
+                    +pexpire +persist +publish";
+    let mut rule = vec![
+        "ACL",
+        "SETUSER",
+        "replica",
+        "on",
+        ">secret",
+        "resetchannels",
+        "&wellspring:*",
+        "~wellspring:*",
+    ];
+    rule.extend(commands.split_whitespace());
+    redis.cli(&rule);
+    let url = redis.url().replace("redis://", "redis://replica:secret@");
+    let log = SharedLog::new(RedisClient::for_test(&url), "test", &["/a"], BOUNDS);
+    let (ids, token) = (ids(), Token::new());
+    let mut follower = log.follow();
+    assert!(matches!(soon(follower.next()).await, Told::Up));
+    assert!(log.claim(&token, LEASE).await.expect("allowed").won);
+    for number in 1..8 {
+        let appended = log.append(&token, news(&ids, number, "x")).await;
+        assert!(matches!(appended, Ok(Appended::At(_))), "{appended:?}");
+        assert!(matches!(soon(follower.next()).await, Told::Entry(_)));
+    }
+    assert!(
+        log.renew(&token, LEASE, Some(LEASE))
+            .await
+            .expect("allowed")
+    );
+    log.release(&token).await.expect("allowed");
+    assert!(matches!(soon(follower.next()).await, Told::Released));
+    log.after(Position::default()).await.expect("allowed");
+    log.found("e-0", "e-1", "x").await.expect("allowed");
+    let kept = Bounds {
+        keep: None,
+        ..BOUNDS
+    };
+    let log = SharedLog::new(RedisClient::for_test(&url), "test", &["/b"], kept);
+    assert_eq!(log.publish("aa", "1").await.expect("allowed"), "aa-1");
+}
