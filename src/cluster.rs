@@ -24,11 +24,12 @@ use tracing::{debug, info, warn};
 use crate::channel::past::Past;
 use crate::channel::{Channel, Hub};
 use crate::poller;
-use crate::source::redis_log::{Entry, Follower, Position, SharedLog, Token, Told};
+use crate::source::redis_log::{Claimed, Entry, Follower, Position, SharedLog, Token, Told};
 use crate::source::{Cause, SourceError};
 
-/// After which Redis is asked again when it failed to answer.
+/// After which Redis is asked again when it failed to answer, at first and at most.
 const RETRY: Duration = Duration::from_millis(500);
+const LONGEST_RETRY: Duration = Duration::from_secs(4);
 
 /// How often a log that is told of is read all the same, as a safety net.
 const READ_AGAIN: Duration = Duration::from_secs(60);
@@ -45,12 +46,19 @@ pub struct Plan {
     pub linger: Duration,
     /// How long a channel is kept after that, for readers that resume.
     pub keep: Duration,
-    /// For how long what was followed last stands for the source.
-    pub stands: Duration,
-    /// A value that nobody has confirmed for so long is stale.
-    pub stale_after: Duration,
+    /// `None`: it is listened to, or published, and has no interval.
+    pub polled: Option<Polled>,
     /// How long a replica that does not renew it has the lease: 2 intervals, so that another polls within 3.
     pub lease: Duration,
+}
+
+/// What is read again and again.
+#[derive(Clone, Copy, Debug)]
+pub struct Polled {
+    /// From poll start to poll start.
+    pub every: Duration,
+    /// A value that nobody has confirmed for so long is stale.
+    pub stale_after: Duration,
 }
 
 /// One replica's part in a shared channel.
@@ -106,7 +114,8 @@ impl Member {
     /// Follows the log until nobody can want the channel any more, or until `stop`; then the lease is given up.
     pub async fn run(&self, stop: &CancellationToken) {
         loop {
-            if !self.wanted() && self.channel.rest(Instant::now() + self.plan.stands) {
+            // Others may read on: whoever comes back here waits until the log was read.
+            if !self.wanted() && self.channel.rest(Instant::now()) {
                 tokio::select! {
                     somebody = poller::rest(&self.channel, &self.hub, self.plan.keep) => {
                         if !somebody {
@@ -116,7 +125,13 @@ impl Member {
                     () = stop.cancelled() => return,
                 }
             }
-            if self.follow(stop).await == End::Stopped {
+            let token = Token::new();
+            let end = self.follow(&token, stop).await;
+            if self.writer.is_some() {
+                // Should this fail it ends by itself.
+                let _ = self.log.release(&token).await;
+            }
+            if end == End::Stopped {
                 return;
             }
         }
@@ -133,17 +148,17 @@ impl Member {
         }
     }
 
-    async fn follow(&self, stop: &CancellationToken) -> End {
+    async fn follow(&self, token: &Token, stop: &CancellationToken) -> End {
         let mut follower = self.log.follow();
         let mut view = View::new();
-        let token = Token::new();
         // When the server is asked next: how the log stands, and for the lease. Not while nothing is told.
         let mut ask: Option<Instant> = None;
         let mut failing: Option<Cause> = None;
+        let mut retry = RETRY;
         loop {
             let stale_at = self.stale_at(&view);
             // Whoever has the lease says now and then that the source confirms the value, or that it does not.
-            let silent_at = stale_at + self.plan.lease;
+            let silent_at = stale_at.map(|at| at + self.plan.lease);
             let done = tokio::select! {
                 told = follower.next() => match told {
                     Told::Up => {
@@ -153,7 +168,9 @@ impl Member {
                         continue;
                     }
                     Told::Entry(entry) => {
-                        self.take(&mut view, &entry);
+                        if !self.take(&mut view, &entry) {
+                            ask = Some(Instant::now());
+                        }
                         Ok(())
                     }
                     Told::Missed | Told::Released => {
@@ -165,23 +182,24 @@ impl Member {
                         Err(error)
                     }
                 },
-                () = due(ask) => match self.ask(&mut view, &token, &mut follower, stop).await {
+                () = due(ask) => match self.ask(&mut view, token, &mut follower, stop).await {
                     Ok(Asked::End(end)) => return end,
                     Ok(Asked::AgainIn(wait)) => {
                         ask = Some(Instant::now() + wait);
                         Ok(())
                     }
                     Err(error) => {
-                        ask = Some(Instant::now() + RETRY);
+                        ask = Some(Instant::now() + retry.mul_f64(0.5 + fastrand::f64() / 2.0));
+                        retry = (retry * 2).min(LONGEST_RETRY);
                         Err(error)
                     }
                 },
-                () = sleep_until(stale_at.into()), if failing.is_some() && stale_at > Instant::now() => {
-                    self.mark_stale(failing.unwrap_or(Cause::Redis), &view);
+                () = coming(stale_at), if failing.is_some() => {
+                    self.mark_stale(failing.unwrap_or(Cause::Redis));
                     continue;
                 }
-                () = sleep_until(silent_at.into()), if self.writer.is_some() && silent_at > Instant::now() => {
-                    self.mark_stale(Cause::Redis, &view);
+                () = coming(silent_at), if self.writer.is_some() => {
+                    self.mark_stale(Cause::Redis);
                     continue;
                 }
                 () = self.unwanted() => return End::Unwanted,
@@ -189,6 +207,7 @@ impl Member {
             };
             match done {
                 Ok(()) => {
+                    retry = RETRY;
                     if failing.take().is_some() {
                         info!(
                             channel = self.channel.name(),
@@ -199,7 +218,7 @@ impl Member {
                 Err(error) => {
                     self.tell_failure(&error, failing.is_none());
                     failing = Some(error.cause);
-                    self.mark_stale(error.cause, &view);
+                    self.mark_stale(error.cause);
                 }
             }
         }
@@ -225,9 +244,14 @@ impl Member {
             }
             self.catch_up(view).await?;
         }
+        // What was confirmed so lately holds, whoever reads the source; if nothing is written yet, it is about to be.
+        let standing = view.standing.clone().filter(|_| self.holds(&claimed));
+        if let Some(standing) = standing {
+            self.follow_past(view, view.at, &standing.confirmed(claimed.age));
+        }
         if claimed.won {
             debug!(channel = self.channel.name(), "reading for all replicas");
-            let term = lead::Term::new(self, writer, token, asked, claimed.newest);
+            let term = lead::Term::new(self, writer, token, asked, &claimed);
             let end = term.lead(view, follower, stop).await;
             debug!(
                 channel = self.channel.name(),
@@ -240,44 +264,74 @@ impl Member {
                 None => Asked::AgainIn(self.plan.lease / 4),
             });
         }
-        // Whoever has the lease reads the source; if nothing is written yet, it is about to be.
-        if let Some(standing) = view.standing.clone() {
-            self.follow_past(view, view.at, &standing.confirmed(claimed.age));
-        }
         // A little later than it can be free, and not all at once.
         let jitter = self.plan.lease.mul_f64(fastrand::f64() / 10.0);
         Ok(Asked::AgainIn(claimed.left + jitter))
     }
 
+    /// Whether what is in the log stands for the source until it is read again: by whoever reads it, or here when its interval is over.
+    fn holds(&self, claimed: &Claimed) -> bool {
+        let Some(polled) = self.plan.polled else {
+            return true;
+        };
+        let most = match claimed.won {
+            true => polled.every,
+            false => polled.stale_after,
+        };
+        claimed.age.is_some_and(|age| age < most)
+    }
+
     /// No source has what was published: the log has it. One that was lost is written again.
     async fn read_published(&self, view: &mut View) -> Result<(), SourceError> {
-        self.catch_up(view).await?;
-        let past = self.channel.since(None).newest_only();
-        if view.at == Position::default() && !past.is_empty() {
-            let (base, newest) = (past.base().to_string(), past.known().to_string());
-            self.log.found(&base, &newest, &past.write()).await?;
+        if !self.catch_up(view).await? {
+            let past = self.channel.since(None).newest_only().fresh();
+            if !past.is_empty() {
+                let (base, newest) = (past.base().to_string(), past.known().to_string());
+                self.log.found(&base, &newest, &past.write()).await?;
+            }
         }
         self.channel.confirm();
         Ok(())
     }
 
-    /// Takes what is in the log and not here yet.
-    async fn catch_up(&self, view: &mut View) -> Result<(), SourceError> {
-        for entry in self.log.after(view.at).await? {
-            if let Some(past) = self.read(&entry) {
-                // Whether anybody still reads the source, the lease tells.
-                self.follow_past(view, entry.at, &past.unsettled());
-            }
+    /// Takes what is in the log and not here yet. Whether anybody still reads the source, the lease tells. Returns whether there was
+    /// anything.
+    async fn catch_up(&self, view: &mut View) -> Result<bool, SourceError> {
+        let entries = self.log.after(view.at).await?;
+        let read = |entry: &Entry| Some((entry.at, self.read(entry)?.unsettled()));
+        let mut pasts: Vec<_> = entries.iter().filter_map(read).collect();
+        // What is known is not told again: neither the values, nor how things stood between them.
+        let held = |(_, past): &(Position, Past)| self.channel.holds(past.known());
+        if let Some(last) = pasts.iter().rposition(held) {
+            pasts.drain(..last);
+            pasts[0].1 = pasts[0].1.standing();
         }
-        Ok(())
+        let Some((at, last)) = pasts.last() else {
+            return Ok(false);
+        };
+        (view.at, view.standing) = (*at, Some(last.standing()));
+        if let Err(error) = self.channel.follow_all(pasts.iter().map(|(_, past)| past)) {
+            warn!(channel = self.channel.name(), %error, "a shared value cannot be read");
+        }
+        Ok(true)
     }
 
-    fn take(&self, view: &mut View, entry: &Entry) {
-        if entry.at > view.at
-            && let Some(past) = self.read(entry)
-        {
+    /// Takes an entry that comes right after what is here. Returns whether it does: else something was missed.
+    fn take(&self, view: &mut View, entry: &Entry) -> bool {
+        if entry.at <= view.at {
+            return true;
+        }
+        let known = view
+            .standing
+            .as_ref()
+            .map(|standing| standing.known().to_string());
+        if known.as_ref() != Some(&entry.base) {
+            return false;
+        }
+        if let Some(past) = self.read(entry) {
             self.follow_past(view, entry.at, &past);
         }
+        true
     }
 
     fn follow_past(&self, view: &mut View, at: Position, past: &Past) {
@@ -297,15 +351,19 @@ impl Member {
         past
     }
 
-    fn stale_at(&self, view: &View) -> Instant {
+    /// When silence is to be told; `None`: there is no such time.
+    fn stale_at(&self, view: &View) -> Option<Instant> {
+        let polled = self.plan.polled?;
         let confirmed = self.channel.confirmed_at();
-        confirmed.map_or(view.since, |at| at.max(view.since)) + self.plan.stale_after
+        let at = confirmed.map_or(view.since, |at| at.max(view.since));
+        Some(at + polled.stale_after)
     }
 
     /// Tells readers that nobody confirms the value any more, if that is so by now; else lets newcomers have it.
-    fn mark_stale(&self, cause: Cause, view: &View) {
-        let fresh = self.channel.confirmed_at().is_some() && self.stale_at(view) > Instant::now();
-        match fresh && self.writer.is_some() {
+    fn mark_stale(&self, cause: Cause) {
+        let confirmed = self.channel.confirmed_at().map(|at| at.elapsed());
+        let still = self.plan.polled.zip(confirmed);
+        match still.is_some_and(|(polled, age)| age < polled.stale_after) {
             true => self.channel.settle(),
             false => self.channel.stale(cause.as_str()),
         }
@@ -328,6 +386,11 @@ impl Member {
 enum Asked {
     AgainIn(Duration),
     End(End),
+}
+
+/// Completes at a time that is still to come.
+async fn coming(at: Option<Instant>) {
+    due(at.filter(|at| *at > Instant::now())).await;
 }
 
 async fn due(at: Option<Instant>) {

@@ -106,6 +106,15 @@ impl Past {
         }
     }
 
+    /// Nothing is said against it.
+    #[must_use]
+    pub fn fresh(self) -> Self {
+        Self {
+            stale: None,
+            ..self
+        }
+    }
+
     /// It still holds; the source last confirmed it `age` ago.
     #[must_use]
     pub fn confirmed(self, age: Option<Duration>) -> Self {
@@ -209,6 +218,20 @@ impl Channel {
     /// Takes over what another process has written. Its readers are told. An error leaves out what cannot be read.
     pub fn follow(&self, past: &Past) -> Result<(), Malformed> {
         let followed = self.state.lock().follow(past, Instant::now(), &self.spec);
+        self.tell();
+        followed
+    }
+
+    /// The same for several stretches at once: readers see where they end, and what lies between only where it follows on what they have.
+    pub fn follow_all<'a>(&self, pasts: impl Iterator<Item = &'a Past>) -> Result<(), Malformed> {
+        let now = Instant::now();
+        let mut state = self.state.lock();
+        let mut followed = Ok(());
+        for past in pasts {
+            let result = state.follow(past, now, &self.spec);
+            followed = followed.and(result);
+        }
+        drop(state);
         self.tell();
         followed
     }

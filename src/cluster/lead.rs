@@ -4,16 +4,17 @@
 //! before it stands there; whenever Redis says that the lease or the log is not as we know them, the term is over and nothing more
 //! is written.
 
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::{End, Follower, Member, Token, Told, View, Writer};
 use crate::channel::past::Past;
 use crate::channel::{Channel, EventId};
 use crate::source::SourceError;
-use crate::source::redis_log::{Appended, News};
+use crate::source::redis_log::{Appended, Claimed, MAX_ENTRY, News};
 
 /// One stretch of time in which a replica has the lease.
 pub(super) struct Term<'a> {
@@ -24,6 +25,8 @@ pub(super) struct Term<'a> {
     until: Instant,
     /// The newest change that the log has; empty: none.
     newest: String,
+    /// When the source is read first.
+    first: Instant,
     /// When the last poll that was counted began.
     counted: Option<Instant>,
     /// Whether the draft has what the log does not.
@@ -40,20 +43,24 @@ enum Still {
 }
 
 impl<'a> Term<'a> {
-    /// `asked`: when the lease was asked for. `newest`: the newest change that the log has.
+    /// `asked`: when the lease was asked for.
     pub(super) fn new(
         member: &'a Member,
         writer: &'a Writer,
         token: &'a Token,
         asked: Instant,
-        newest: String,
+        claimed: &Claimed,
     ) -> Self {
+        // The interval goes on where another replica left off.
+        let polled = member.plan.polled.zip(claimed.age);
+        let rest = polled.map(|(polled, age)| polled.every.saturating_sub(age));
         Self {
             member,
             writer,
             token,
             until: asked + member.plan.lease,
-            newest,
+            newest: claimed.newest.clone(),
+            first: asked + rest.unwrap_or_default(),
             counted: None,
             untold: false,
             trouble: None,
@@ -68,8 +75,16 @@ impl<'a> Term<'a> {
         follower: &mut Follower,
         stop: &CancellationToken,
     ) -> Result<Option<End>, SourceError> {
-        let (draft, mut work) = (self.writer)();
+        let (draft, work) = (self.writer)();
+        let first = self.first;
+        let mut work = pin!(async move {
+            sleep_until(first.into()).await;
+            work.await;
+        });
+        let is_stale = view.standing.as_ref().is_some_and(Past::is_stale);
         let past = self.member.channel.since(None).unsettled();
+        // What only this replica said of it is not what the log says.
+        let past = if is_stale { past } else { past.fresh() };
         // It has been read once, and what could not be read is not in it.
         let _ = draft.succeed(&past);
         draft.change_writer();
@@ -95,7 +110,7 @@ impl<'a> Term<'a> {
             };
             self.show(&draft);
             if let Some(trouble) = &self.trouble {
-                self.member.mark_stale(trouble.cause, view);
+                self.member.mark_stale(trouble.cause);
             }
             if still == Still::Lost {
                 break None;
@@ -103,12 +118,9 @@ impl<'a> Term<'a> {
         };
         self.member.channel.no_poll_due();
         match (end, self.trouble) {
-            (None, Some(trouble)) => return Err(trouble),
-            (None, None) => {}
-            // It ends by itself should this fail.
-            (Some(_), _) => drop(self.member.log.release(self.token).await),
+            (None, Some(trouble)) => Err(trouble),
+            (end, _) => Ok(end),
         }
-        Ok(end)
     }
 
     /// Appends what the draft has and the log does not.
@@ -118,16 +130,19 @@ impl<'a> Term<'a> {
             // The log is new, or was lost: who follows may have other ids for what was before, and is not to get it again.
             None => draft.since(None).newest_only(),
         };
-        let is_news = match &view.standing {
-            Some(standing) => !past.adds_nothing_to(standing),
-            None => past.is_settled() || !past.is_empty(),
-        };
+        let adds = |standing: &Past| !past.adds_nothing_to(standing);
+        let is_news =
+            (past.is_settled() || !past.is_empty()) && view.standing.as_ref().is_none_or(adds);
         self.untold = is_news;
         if !is_news {
             return Still::Ours;
         }
+        let (mut past, mut text) = (past.clone(), past.write());
+        if text.len() > MAX_ENTRY {
+            past = past.newest_only();
+            text = past.write();
+        }
         let (base, newest) = (past.base().to_string(), past.known().to_string());
-        let text = past.write();
         let news = News {
             known: &self.newest,
             base: &base,
@@ -152,8 +167,14 @@ impl<'a> Term<'a> {
         let lease = self.member.plan.lease;
         // Only what stands in the log is confirmed.
         let is_stale = view.standing.as_ref().is_some_and(Past::is_stale);
-        let age = age(draft).filter(|_| !is_stale && !self.untold);
-        match self.member.log.renew(self.token, lease, age).await {
+        let is_read = view.standing.as_ref().is_some_and(Past::is_settled);
+        let age = age(draft).filter(|_| is_read && !is_stale && !self.untold);
+        match self
+            .member
+            .log
+            .renew(self.token, lease, age, &self.newest)
+            .await
+        {
             Ok(true) => {
                 self.until = asked + lease;
                 if !self.untold {

@@ -15,6 +15,9 @@ const LONGEST_LEASE: Duration = Duration::from_secs(30);
 /// The lease of what is listened to.
 const LISTENING_LEASE: Duration = Duration::from_secs(3);
 
+/// How long what was published is kept though it is not retained, so that ids stay known.
+const PUBLISHED: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// What the channels of one stream share.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -26,13 +29,20 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(client: RedisClient, sharing: Sharing, stream: &Stream) -> Self {
-        let lease = match &stream.source {
-            Source::Http(_) | Source::RedisKey(_) => stream.every * 2,
-            _ => LISTENING_LEASE,
-        };
+        let is_polled = matches!(&stream.source, Source::Http(_) | Source::RedisKey(_));
+        let polled = is_polled.then_some(cluster::Polled {
+            every: stream.every,
+            stale_after: stream.stale_after,
+        });
+        let lease = polled.map_or(LISTENING_LEASE, |polled| polled.every * 2);
         let lease = lease.clamp(SHORTEST_LEASE, LONGEST_LEASE);
-        let is_kept = matches!(&stream.source, Source::Publish(publish) if publish.retain);
         let history = stream.history;
+        let keep = match &stream.source {
+            Source::Publish(publish) if publish.retain => None,
+            // Nobody writes while nobody publishes.
+            Source::Publish(_) => Some(history.age.max(PUBLISHED)),
+            _ => Some(history.age.max(lease * 2)),
+        };
         Self {
             client,
             sharing,
@@ -41,14 +51,13 @@ impl Shared {
                 entries: 2 * history.events + 64,
                 // Values are written as JSON strings there.
                 bytes: 2 * history.bytes,
-                keep: (!is_kept).then(|| history.age.max(lease * 2)),
+                keep,
             },
             plan: cluster::Plan {
                 always: stream.start == Start::Always,
                 linger: stream.linger,
                 keep: history.age,
-                stands: stream.every,
-                stale_after: stream.stale_after,
+                polled,
                 lease,
             },
         }

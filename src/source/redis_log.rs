@@ -15,7 +15,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use redis::Value;
-use xxhash_rust::xxh3::xxh3_128;
+use ring::digest::{Context, SHA256};
 
 use super::redis_server::{Delivery, Place, RedisClient, Subscription, Topic};
 use super::{Cause, SourceError};
@@ -25,7 +25,7 @@ use scripts::Script;
 const PAGE: usize = 64;
 
 /// Bytes of one entry; a reply has room for twice that.
-const MAX_ENTRY: usize = 32 << 20;
+pub const MAX_ENTRY: usize = 32 << 20;
 
 /// One resource's log. Cheap to clone.
 #[derive(Clone)]
@@ -144,13 +144,16 @@ pub struct News<'a> {
 impl SharedLog {
     /// The log of what `parts` name together, in the space `space`. Parts may be anything; they do not appear in a key.
     pub fn new(client: RedisClient, space: &str, parts: &[&str], bounds: Bounds) -> Self {
-        let mut identity = Vec::new();
+        let mut identity = Context::new(&SHA256);
         for part in parts {
-            identity.extend_from_slice(&(part.len() as u64).to_be_bytes());
-            identity.extend_from_slice(part.as_bytes());
+            identity.update(&(part.len() as u64).to_be_bytes());
+            identity.update(part.as_bytes());
         }
+        let digest = identity.finish();
+        let identity = digest.as_ref().iter().take(16);
+        let identity: String = identity.map(|byte| format!("{byte:02x}")).collect();
         // In braces: what a cluster of servers chooses the slot by.
-        let name = format!("wellspring:{space}:{{{:032x}}}", xxh3_128(&identity));
+        let name = format!("wellspring:{space}:{{{identity}}}");
         Self(Arc::new(Shared {
             client,
             place: OnceLock::new(),
@@ -215,16 +218,18 @@ impl SharedLog {
         })
     }
 
-    /// Keeps the lease for `lasts` more. `age`: since the source confirmed what there is. Returns whether it is still ours.
+    /// Keeps the lease for `lasts` more. `age`: since the source confirmed what there is, up to the change `known`. Returns whether
+    /// it is still ours, and the log as we know it.
     pub async fn renew(
         &self,
         token: &Token,
         lasts: Duration,
         age: Option<Duration>,
+        known: &str,
     ) -> Result<bool, SourceError> {
         let mut command = self.script(Script::Renew);
         command.arg(&token.0).arg(ms(lasts));
-        command.arg(optional(age)).arg(self.keep());
+        command.arg(optional(age)).arg(self.keep()).arg(known);
         Ok(self.run(&command).await? == Value::Int(1))
     }
 

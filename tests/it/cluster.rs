@@ -498,6 +498,40 @@ async fn a_holder_whose_clock_jumps_goes_on() {
     );
 }
 
+/// A replica that loses its connections reads the whole log again, which reaches further back than its own: nobody is given what is
+/// long past, and what came meanwhile comes once and in order.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_reads_the_log_again_tells_nothing_twice() {
+    let redis = TestRedis::start();
+    let (upstream, _) = counting().await;
+    let short = |name| {
+        file("127.0.0.1", &redis.url(), &upstream.url(), name)
+            .replace("every: 500ms", "every: 100ms")
+            .replace("events: 1000", "events: 10")
+    };
+    let replicas = [
+        Wellspring::with(&short("r0")).await,
+        Wellspring::with(&short("r1")).await,
+    ];
+    let mut streams = Vec::new();
+    for replica in &replicas {
+        let mut stream = EventSource::open(replica.address, "/value").await;
+        let first = number(&stream.event().await.data);
+        streams.push((stream, first));
+    }
+    for _ in 0..3 {
+        let to = upstream.count() + 15;
+        for (stream, last) in &mut streams {
+            (*last, _) = soon("it goes on", count_on(stream, *last, to)).await;
+        }
+        redis.cli(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+    }
+    let to = upstream.count() + 5;
+    for (stream, last) in &mut streams {
+        soon("it goes on", count_on(stream, *last, to)).await;
+    }
+}
+
 /// How the source stands reaches all replicas, once each.
 #[tokio::test(flavor = "multi_thread")]
 async fn trouble_of_the_source_is_shared() {

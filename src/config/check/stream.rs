@@ -121,7 +121,10 @@ fn read<'a>(section: &Section<'a>, world: &mut World<'_, 'a>) -> Option<Stream> 
     let sharing = cluster::sharing(&source, world.cluster, path.as_str(), identity);
     Some(Stream {
         path: path.for_alphabet(alphabet(&source)),
-        continuity: Inherited::from_file(continuity(&source, definition)),
+        // What replicas share each process has from there.
+        continuity: Inherited::from_file(
+            continuity(&source, definition).filter(|_| sharing.is_none()),
+        ),
         source,
         sharing,
         every: every?,

@@ -3,7 +3,7 @@
 //! Keys, all in one hash slot: 1 the log (a stream), 2 what is known of it (a hash), 3 the lease. A client's words never
 //! stand in a script, only in its arguments.
 
-/// Of the hash: `newest` is the id of the newest change, `newest_at` its entry, `at` the newest entry, `bytes` the size of all entries,
+/// What is too long for the connections that are told of it is named alone, and read. Of the hash: `newest` is the id of the newest change, `newest_at` its entry, `at` the newest entry, `bytes` the size of all entries,
 /// `confirmed` the server's time in milliseconds when the source last confirmed what there is.
 const COMMON: &str = r"
 local function now()
@@ -25,13 +25,17 @@ local function add(base, newest, past, confirmed, entries, bytes, lasts, topic)
   local size = redis.call('HINCRBY', KEYS[2], 'bytes', #past)
   local newest_at = redis.call('HGET', KEYS[2], 'newest_at')
   while size > tonumber(bytes) or redis.call('XLEN', KEYS[1]) > tonumber(entries) do
-    local oldest = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
+    local first = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 2)
+    local oldest = first[1]
+    if oldest and oldest[1] == newest_at then oldest = first[2] end
     if not oldest or oldest[1] == newest_at or oldest[1] == at then break end
     redis.call('XDEL', KEYS[1], oldest[1])
     size = redis.call('HINCRBY', KEYS[2], 'bytes', -#oldest[2][4])
   end
   keep(lasts)
-  redis.call('PUBLISH', topic, at .. ' ' .. base .. ' ' .. past)
+  local news = at .. ' ' .. base .. ' ' .. past
+  if #news > 1000000 then news = at end
+  redis.pcall('PUBLISH', topic, news)
   return at
 end
 ";
@@ -70,9 +74,11 @@ local age = known[3] and string.format('%.0f', now() - known[3]) or ''
 return { won and 1 or 0, redis.call('PTTL', KEYS[3]), known[1] or '', known[2] or '', age }
 ";
 
-/// token, milliseconds of the lease, age of the confirmation, milliseconds to keep → 1, or 0 when it is another's.
+/// token, milliseconds of the lease, age of the confirmation, milliseconds to keep, known newest → 1, or 0 when the lease is another's
+/// or the log is not as it is known.
 const RENEW: &str = r"
 if redis.call('GET', KEYS[3]) ~= ARGV[1] then return 0 end
+if (redis.call('HGET', KEYS[2], 'newest') or '') ~= ARGV[5] then return 0 end
 redis.call('PEXPIRE', KEYS[3], ARGV[2])
 keep(ARGV[4])
 if ARGV[3] ~= '' then redis.call('HSET', KEYS[2], 'confirmed', now() - ARGV[3]) end

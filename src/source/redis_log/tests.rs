@@ -74,14 +74,16 @@ async fn only_the_holder_that_knows_the_log_appends() {
         one.append(&first, news(&ids, 2, "y")).await.expect("asked"),
         Appended::Fenced
     );
-    assert!(!one.renew(&first, LEASE, None).await.expect("asked"));
+    assert!(!one.renew(&first, LEASE, None, "e-1").await.expect("asked"));
     let claimed = two.claim(&second, LEASE).await.expect("asked");
     assert!(claimed.won && claimed.newest == "e-1", "{claimed:?}");
     assert_eq!(Appended::At(claimed.at), appended);
     one.release(&first)
         .await
         .expect("another's is not given up");
-    assert!(two.renew(&second, LEASE, None).await.expect("asked"));
+    assert!(two.renew(&second, LEASE, None, "e-1").await.expect("asked"));
+    let other = two.renew(&second, LEASE, None, "e-2").await.expect("asked");
+    assert!(!other, "the log has lost what its writer knows");
     assert_eq!(
         texts(&two.after(Position::default()).await.expect("read")),
         [("e-0", "x")]
@@ -101,7 +103,7 @@ async fn a_lease_ends_by_itself() {
             .won
     );
     soon(async { while !two.claim(&second, LEASE).await.expect("asked").won {} }).await;
-    assert!(!one.renew(&first, LEASE, None).await.expect("asked"));
+    assert!(!one.renew(&first, LEASE, None, "e-1").await.expect("asked"));
 }
 
 #[tokio::test]
@@ -168,6 +170,7 @@ async fn the_log_is_bounded_and_keeps_the_newest_change() {
     }
     let kept = log.after(Position::default()).await.expect("read");
     assert_eq!(kept[0].past, large);
+    assert_eq!(kept.len(), 2, "the newest change, and how things stand");
     let claimed = log.claim(&token, LEASE).await.expect("asked");
     assert_eq!(
         (claimed.newest, claimed.at),
@@ -251,7 +254,7 @@ async fn a_user_with_few_rights_is_enough() {
         assert!(matches!(soon(follower.next()).await, Told::Entry(_)));
     }
     assert!(
-        log.renew(&token, LEASE, Some(LEASE))
+        log.renew(&token, LEASE, Some(LEASE), &ids[7])
             .await
             .expect("allowed")
     );
