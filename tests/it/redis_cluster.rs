@@ -211,6 +211,31 @@ async fn a_slot_that_moves_unnoticed_is_found() {
     stream.until_data("found").await;
 }
 
+/// A node that lost the others goes on saying what it knew: it is not believed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_lost_the_others_is_not_believed() {
+    let cluster = TestCluster::start();
+    let name = cluster.key_of(1, "k:");
+    let lost = &cluster.nodes[2];
+    let gateway = asking(&format!("[\"{}\"]", lost.url()), WATCHED);
+    let mut stream = EventSource::open(gateway.address, &format!("/w/{}", &name[2..])).await;
+    stream.until("gone").await;
+    is_watched(&cluster.nodes[1]).await;
+    for other in [0, 1, 3] {
+        let id = cluster.nodes[other].cli(&["CLUSTER", "MYID"]);
+        lost.cli(&["CLUSTER", "FORGET", &id]);
+    }
+    eventually("lost", || {
+        lost.cli(&["CLUSTER", "INFO"])
+            .contains("cluster_state:fail")
+    })
+    .await;
+    cluster.begin_move(&name, 1, 0);
+    cluster.end_move(&name, 1, 0);
+    cluster.nodes[0].cli(&["SET", &name, "found"]);
+    stream.until_data("found").await;
+}
+
 /// Nodes that the file names may be gone, and one may be frozen.
 #[tokio::test(flavor = "multi_thread")]
 async fn any_node_that_answers_serves() {

@@ -167,6 +167,39 @@ async fn a_living_master_is_left_when_another_one_is_named() {
     stream.until_data("new").await;
 }
 
+/// A sentinel that was cut off names the master of before: whoever finds nobody there asks another sentinel.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sentinel_that_is_wrong_is_left() {
+    let mut dead = TestRedis::start();
+    let master = TestRedis::start();
+    master.cli(&["SET", "k", "1"]);
+    let [wrong, right] =
+        [&dead, &master].map(|server| start_sentinel(&server.port().to_string(), 1, "", &[]));
+    dead.kill();
+    // Which one is asked first is chance, so one of these begins with the wrong one.
+    for _ in 0..8 {
+        let nodes = format!("[\"{}\", \"{}\"]", address(&wrong), address(&right));
+        let gateway = asking(&nodes, URL, "", POLLED);
+        let mut stream = EventSource::open(gateway.address, "/k").await;
+        stream.until_data("1").await;
+    }
+}
+
+/// EDGE R4: who may not ask for the role is not told of it, and reads all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_with_few_rights_follows_as_well() {
+    let master = TestRedis::start();
+    master.cli(&["SET", "k", "1"]);
+    master.cli(&["ACL", "SETUSER", "reader", "on", ">secret", "~k", "+get"]);
+    let sentinel = start_sentinel(&master.port().to_string(), 1, "", &[]);
+    let nodes = format!("[\"{}\"]", address(&sentinel));
+    let gateway = asking(&nodes, "redis://reader:secret@mymaster", "", POLLED);
+    let mut stream = EventSource::open(gateway.address, "/k").await;
+    stream.until_data("1").await;
+    master.cli(&["SET", "k", "2"]);
+    stream.until_data("2").await;
+}
+
 /// What is named is asked for its role: a replica's values may be old.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_is_not_taken_for_the_master() {

@@ -192,6 +192,10 @@ impl Knowledge {
         candidates
     }
 
+    fn is_known(&self) -> bool {
+        self.known.borrow().slots.is_some()
+    }
+
     fn learn(&self, slots: Slots) {
         self.known.send_if_modified(|known| {
             let is_new = known.slots.as_deref() != Some(&slots);
@@ -227,33 +231,50 @@ struct Asker {
 
 impl Asker {
     async fn ask(&self, connection: &MultiplexedConnection) -> Result<Slots, SourceError> {
-        let command = match &self.knowledge.question {
-            Question::Master(name) => {
-                let mut command = redis::cmd("SENTINEL");
-                command.arg("GET-MASTER-ADDR-BY-NAME").arg(name);
-                command
-            }
-            Question::Slots => {
-                let mut command = redis::cmd("CLUSTER");
-                command.arg("SLOTS");
-                command
-            }
-        };
-        let answer = connection.clone().send_packed_command(&command).await;
-        let answer = answer
-            .and_then(Value::extract_error)
-            .map_err(|error| fault::of_command(&error))?;
         let strange = || SourceError::new(Cause::Redis, "the answer names no redis server");
         let at = self.at.as_ref().ok_or_else(strange)?;
-        let slots = match (&self.knowledge.question, answer) {
-            (Question::Master(_), Value::Nil) => {
-                let why = "the sentinel knows no master of this name";
-                return Err(SourceError::new(Cause::Redis, why));
+        let slots = match &self.knowledge.question {
+            Question::Master(name) => {
+                let command = ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", name];
+                match send(connection, &command).await? {
+                    Value::Nil => {
+                        let why = "the sentinel knows no master of this name";
+                        return Err(SourceError::new(Cause::Redis, why));
+                    }
+                    answer => master(answer, at).map(Slots::of_one),
+                }
             }
-            (Question::Master(_), answer) => master(answer, at).map(Slots::of_one),
-            (Question::Slots, answer) => Slots::parse(answer, at),
+            Question::Slots => {
+                if self.knowledge.is_known() && is_lost(connection).await? {
+                    let why = "the node of the redis cluster does not see the others";
+                    return Err(SourceError::new(Cause::Redis, why));
+                }
+                Slots::parse(send(connection, &["CLUSTER", "SLOTS"]).await?, at)
+            }
         };
         slots.ok_or_else(strange)
+    }
+}
+
+async fn send(connection: &MultiplexedConnection, words: &[&str]) -> Result<Value, SourceError> {
+    let mut command = redis::Cmd::new();
+    command.arg(words);
+    let answer = connection.clone().send_packed_command(&command).await;
+    let answer = answer.and_then(Value::extract_error);
+    answer.map_err(|error| fault::of_command(&error))
+}
+
+/// A node that was cut off goes on saying what it knew, and that the cluster is down. During a fail-over all say so: then
+/// nobody knows better than we do.
+async fn is_lost(connection: &MultiplexedConnection) -> Result<bool, SourceError> {
+    match send(connection, &["CLUSTER", "INFO"]).await {
+        Ok(Value::BulkString(info)) => {
+            Ok(String::from_utf8_lossy(&info).contains("cluster_state:fail"))
+        }
+        // Without the right to ask it is believed.
+        Ok(_) => Ok(false),
+        Err(error) if error.cause == Cause::Unauthorized => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
