@@ -1,6 +1,6 @@
 //! Reads a Redis key.
 
-mod reply;
+pub(in crate::source) mod reply;
 mod watch;
 
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::config;
 use crate::config::{RedisFormat, RedisShape, RedisWatch};
 use crate::params::{Escape, Params};
 use crate::value::{Malformed, Value};
-use watch::KeyWatch;
+pub(in crate::source) use watch::KeyWatch;
 
 /// One key of a Redis server: one read command a reading (EDGE R1), no write, no script (EDGE R4). In between the key is watched,
 /// if the file wants that and the server allows it.
@@ -65,10 +65,11 @@ impl RedisKeySource {
         if self.wish == RedisWatch::Poll {
             return None;
         }
+        let class = class(self.shape);
         let pushes = self.place().pushes();
         if self.watch.as_ref().map(KeyWatch::pushes) != pushes.as_ref().map(Arc::as_ptr) {
             let begin =
-                |pushes| KeyWatch::begin(&self.client, pushes, self.wish, self.shape, &self.key);
+                |pushes| KeyWatch::begin(&self.client, pushes, self.wish, class, &self.key);
             self.watch = pushes.map(begin);
         }
         self.watch.as_mut()
@@ -153,6 +154,18 @@ pub(super) fn read(bytes: &[u8], format: RedisFormat) -> Result<Value, Malformed
         RedisFormat::Auto => Value::parse_auto(bytes),
         RedisFormat::Json => Value::parse_json(bytes),
         RedisFormat::Text => Value::parse_text(bytes),
+    }
+}
+
+/// The class of notifications that tells of commands for the type (Redis documentation, "Redis keyspace notifications").
+fn class(shape: RedisShape) -> char {
+    match shape {
+        RedisShape::String => '$',
+        RedisShape::Hash => 'h',
+        RedisShape::List => 'l',
+        RedisShape::Set => 's',
+        RedisShape::SortedSet => 'z',
+        RedisShape::Json => 'd',
     }
 }
 

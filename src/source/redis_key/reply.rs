@@ -11,7 +11,7 @@ use crate::value::{Json, Malformed, Number, Value};
 
 /// What a key holds, in an order that does not change unless the key does.
 #[derive(Debug, PartialEq)]
-pub(super) enum Content {
+pub(in crate::source) enum Content {
     /// A string.
     One(Vec<u8>),
     /// A RedisJSON document.
@@ -71,7 +71,7 @@ impl Content {
     }
 
     /// The value that clients get.
-    pub(super) fn value(&self, format: RedisFormat) -> Result<Value, SourceError> {
+    pub(in crate::source) fn value(&self, format: RedisFormat) -> Result<Value, SourceError> {
         let json = match self {
             Self::One(bytes) => return read(bytes, format).map_err(|error| malformed(&error)),
             Self::Document(bytes) => {
@@ -158,9 +158,9 @@ fn strings(reply: redis::Value) -> Result<Vec<Vec<u8>>, SourceError> {
 }
 
 /// Two strings that belong together.
-type Pair = (Vec<u8>, Vec<u8>);
+pub(in crate::source) type Pair = (Vec<u8>, Vec<u8>);
 
-fn pairs(reply: redis::Value) -> Result<Vec<Pair>, SourceError> {
+pub(in crate::source) fn pairs(reply: redis::Value) -> Result<Vec<Pair>, SourceError> {
     let mut strings = strings(reply)?.into_iter();
     let mut pairs = Vec::with_capacity(strings.len() / 2);
     while let Some(first) = strings.next() {
@@ -173,7 +173,7 @@ fn malformed(error: &Malformed) -> SourceError {
     SourceError::new(Cause::Malformed, error.to_string())
 }
 
-fn unexpected() -> SourceError {
+pub(in crate::source) fn unexpected() -> SourceError {
     SourceError::new(
         Cause::Malformed,
         "the server's reply is not of the kind that the command gives",

@@ -19,7 +19,7 @@ use tokio::time::{sleep_until, timeout};
 use super::super::redis_server::{
     Delivery, Mark, Pushes, RedisClient, Standing, Subscription, TrackedKey,
 };
-use crate::config::{RedisShape, RedisWatch};
+use crate::config::RedisWatch;
 use pace::Pace;
 
 /// How long the first reading waits, so that it need not be taken again as soon as changes are announced.
@@ -29,12 +29,13 @@ const RETRY_REFUSED: Duration = Duration::from_secs(60);
 
 /// Watches one key.
 #[derive(Debug)]
-pub(super) struct KeyWatch {
+pub(in crate::source) struct KeyWatch {
     client: RedisClient,
     pushes: Arc<Pushes>,
     standing: watch::Receiver<Standing>,
     wish: RedisWatch,
-    shape: RedisShape,
+    /// Of the notifications that tell of commands for the type.
+    class: char,
     key: Arc<str>,
     way: Way,
     pace: Pace,
@@ -73,11 +74,11 @@ struct Notified {
 
 impl KeyWatch {
     /// Begins to watch `key`, whose changes `pushes` announces.
-    pub(super) fn begin(
+    pub(in crate::source) fn begin(
         client: &RedisClient,
         pushes: Arc<Pushes>,
         wish: RedisWatch,
-        shape: RedisShape,
+        class: char,
         key: &str,
     ) -> Self {
         Self {
@@ -85,7 +86,7 @@ impl KeyWatch {
             standing: pushes.standing(),
             pushes,
             wish,
-            shape,
+            class,
             key: key.into(),
             way: Way::Unknown,
             pace: Pace::default(),
@@ -94,18 +95,18 @@ impl KeyWatch {
     }
 
     /// Which connection announces.
-    pub(super) fn pushes(&self) -> *const Pushes {
+    pub(in crate::source) fn pushes(&self) -> *const Pushes {
         Arc::as_ptr(&self.pushes)
     }
 
     /// Completes when a reading is worth taking: the key may have changed, or what announces its changes came or went.
     /// Cancel-safe: completes again until a reading is taken.
-    pub(super) async fn changed(&mut self) {
+    pub(in crate::source) async fn changed(&mut self) {
         while !self.step().await {}
     }
 
     /// A reading begins when this completes.
-    pub(super) async fn reading(&mut self) {
+    pub(in crate::source) async fn reading(&mut self) {
         if !self.was_read {
             self.settle().await;
             self.was_read = true;
@@ -123,12 +124,12 @@ impl KeyWatch {
     }
 
     /// What the reading found.
-    pub(super) fn found(&mut self, changed: bool) {
+    pub(in crate::source) fn found(&mut self, changed: bool) {
         self.pace.found(changed);
     }
 
     /// Until when the key is known not to have changed since the last reading; `None` when nobody knows.
-    pub(super) fn holds(&self) -> Option<Instant> {
+    pub(in crate::source) fn holds(&self) -> Option<Instant> {
         // What is announced from now on is not known yet; what was announced before the last answer is.
         let heard = self.pushes.heard();
         let holds = match &self.way {

@@ -6,7 +6,7 @@ use tracing::{info, warn};
 
 use super::super::super::redis_server::{Link, Notifications, Standing, Topic};
 use super::{KeyWatch, Notified, RETRY_REFUSED, Tracked, Way};
-use crate::config::{RedisShape, RedisWatch};
+use crate::config::RedisWatch;
 
 impl KeyWatch {
     /// The first way that is wished for and that the server allows; not tracking, if it is refused for this key.
@@ -66,7 +66,7 @@ impl KeyWatch {
 
     async fn keyspace(&self, link: &Link) -> Found {
         let notifications = link.notifications().await.map_err(|_| NoAnswer)?;
-        let assured = notifications.cover(class(self.shape));
+        let assured = notifications.cover(self.class);
         match notifications {
             _ if assured => {}
             // Its owner says that it announces. Until that is known, it is polled as well.
@@ -75,7 +75,7 @@ impl KeyWatch {
             }
             Notifications::Hidden(why) => return Ok(Err(why)),
             Notifications::Known(classes) => {
-                let needed = format!("g{}xeK", class(self.shape));
+                let needed = format!("g{}xeK", self.class);
                 let why = format!(
                     "notify-keyspace-events is {classes:?}, which leaves changes out (set {needed}, or KA)"
                 );
@@ -108,15 +108,3 @@ type Found = Result<Result<Way, String>, NoAnswer>;
 
 /// The connection is about to end.
 struct NoAnswer;
-
-/// The class of events that tells of commands for the type (Redis documentation, "Redis keyspace notifications").
-fn class(shape: RedisShape) -> char {
-    match shape {
-        RedisShape::String => '$',
-        RedisShape::Hash => 'h',
-        RedisShape::List => 'l',
-        RedisShape::Set => 's',
-        RedisShape::SortedSet => 'z',
-        RedisShape::Json => 'd',
-    }
-}
