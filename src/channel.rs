@@ -11,6 +11,7 @@ pub mod event;
 pub mod hub;
 pub mod log;
 mod owed;
+mod pages;
 pub mod past;
 mod state;
 mod subscription;
@@ -24,14 +25,16 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
+use tokio::time::timeout;
 
 use crate::metrics::{Held, PollResult, StreamMetrics};
-use crate::sse::EventName;
+use crate::sse::{EntryId, EventName};
 use crate::value::{Significance, Value};
 
 pub use event::{Epoch, Event, EventId, Form, Look, Notice, Shape};
 pub use hub::{ChannelKey, Hub, StreamId};
 pub use log::History;
+pub use pages::{Behind, Found, Wanted};
 pub use subscription::{Cursor, Delivery, DeliveryCount, Subscription, Tally};
 pub use version::Versions;
 
@@ -48,6 +51,15 @@ pub enum Resume {
     Latest,
 }
 
+/// Whose ids its events have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ids {
+    /// Ours.
+    Own,
+    /// Those that the source has for its entries: it is asked what a client has missed.
+    OfSource,
+}
+
 /// What channels must know of their stream.
 #[derive(Debug)]
 pub struct Spec {
@@ -61,6 +73,8 @@ pub struct Spec {
     pub history: History,
     /// What a client that resumes gets.
     pub resume: Resume,
+    /// Whose ids its events have.
+    pub ids: Ids,
     /// Whether the newest event is the current value, which newcomers get.
     pub current: bool,
     /// A value stale for so long is no longer given to newcomers.
@@ -96,6 +110,7 @@ impl Spec {
                 age: Duration::from_secs(300),
             },
             resume: Resume::Replay,
+            ids: Ids::Own,
             current: true,
             expire_after: None,
             linger: Duration::ZERO,
@@ -129,6 +144,7 @@ pub struct Channel {
     /// One for all channels of the stream.
     spec: Arc<Spec>,
     state: Mutex<State>,
+    pages_wanted: Notify,
     shortcuts: Mutex<Shortcuts>,
     listeners: Mutex<Vec<Arc<dyn Listener>>>,
     version: Version,
@@ -212,6 +228,7 @@ impl Channel {
             key,
             spec,
             state: Mutex::new(state),
+            pages_wanted: Notify::new(),
             shortcuts: Mutex::default(),
             listeners: Mutex::default(),
             version: Version::default(),
@@ -245,6 +262,17 @@ impl Channel {
         match self.key.params.0.len() {
             0 => path.clone(),
             _ => format!("{path} [{}]", self.key.params),
+        }
+    }
+
+    /// Where a client stands that names an id, whatever that is (EDGE L6, L7).
+    pub fn cursor_after(&self, id: &[u8]) -> Cursor {
+        match self.spec.ids {
+            Ids::Own => Cursor::After(EventId::parse(id)),
+            Ids::OfSource => match EntryId::parse(id) {
+                Some(id) => Cursor::AfterEntry(id),
+                None => Cursor::After(None),
+            },
         }
     }
 
@@ -310,6 +338,61 @@ impl Channel {
         id
     }
 
+    /// The source answers, and what it tells from now on comes after its entry `after`. It forgot what was told before.
+    pub fn open_window(&self, after: EntryId) {
+        self.write(|state| {
+            state.log.open_window(after);
+            state.confirm(Instant::now(), &self.spec)
+        });
+        self.tell();
+    }
+
+    /// An entry of the source, which is an event whatever its value. Its id is larger than those before.
+    pub fn append_entry(&self, id: EntryId, value: Value) {
+        let now = Instant::now();
+        self.write(|state| {
+            state.confirm(now, &self.spec);
+            state.log.push_entry(id, value, now)
+        });
+        self.tell();
+    }
+
+    /// Waits until pages of the past are wanted; the source is to be asked for them after that, and [`Channel::found`] told of
+    /// each. What nobody came for is dropped meanwhile. Cancel-safe.
+    pub async fn wanted_pages(&self) -> Wanted {
+        loop {
+            let news = self.pages_wanted.notified();
+            if let Some(wanted) = self.begin_pages() {
+                return wanted;
+            }
+            let is_kept = self.state.lock().pages.drop_old(Instant::now());
+            match is_kept {
+                true => drop(timeout(Duration::from_secs(1), news).await),
+                false => news.await,
+            }
+        }
+    }
+
+    /// What is to be read now, if anything.
+    fn begin_pages(&self) -> Option<Wanted> {
+        let state = &mut *self.state.lock();
+        let upto = state.log.window().map(|window| window.upto);
+        state.pages.begin(upto.unwrap_or_default())
+    }
+
+    /// What came after `after`, which is one of `wanted`. `None`: the source did not answer; it is asked again when somebody
+    /// still wants to know.
+    pub fn found(&self, wanted: &Wanted, after: EntryId, found: Option<Found>) {
+        {
+            let pages = &mut self.state.lock().pages;
+            match found {
+                Some(found) => pages.put(wanted, after, found, Instant::now()),
+                None => pages.fail(wanted, after),
+            }
+        }
+        self.tell();
+    }
+
     /// The source does not confirm the value any more. Tells readers once, until it is confirmed again.
     pub fn stale(&self, cause: &'static str) {
         let refused = self.refuses(cause);
@@ -349,7 +432,10 @@ impl Channel {
 
     /// Messages may have been lost: ids from before are unknown from now on. What there is stays.
     pub fn break_history(&self) {
-        self.write(|state| state.log.restart());
+        self.write(|state| {
+            state.log.restart();
+            state.pages.restart();
+        });
     }
 
     /// Changes what is known, unless nothing is written any more.
@@ -397,13 +483,24 @@ impl Channel {
 
     /// What a reader at `cursor` is owed in `form`, at most `queue` bytes of it one by one. `None`: nothing now.
     pub fn deliver(&self, cursor: &Cursor, form: Form, queue: usize) -> Option<Delivery> {
+        let (owed, wants_page, has_more) = {
+            let mut state = self.state.lock();
+            let owed = state.owed(cursor, queue, &self.spec);
+            let has_more = owed.as_ref().is_some_and(|owed| state.has_more(owed));
+            (owed, state.pages.take_news(), has_more)
+        };
+        if wants_page {
+            self.pages_wanted.notify_one();
+        }
+        if has_more {
+            self.tell();
+        }
         // Encoding can take long: it happens without the lock, and once for all.
-        let owed = self.state.lock().owed(cursor, &self.spec)?;
         let look = Look {
             shape: &self.spec.shape,
             params: &self.key.params,
         };
-        Some(owed.encode(form, queue, look, &self.shortcuts))
+        Some(owed?.encode(form, queue, look, &self.shortcuts))
     }
 
     /// Whether nobody will write any more. Who listens is told when that begins.

@@ -9,6 +9,7 @@
 
 mod coding;
 mod encoder;
+mod entry_id;
 mod frame;
 pub mod parser;
 
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 pub use coding::Coding;
 pub use encoder::Encoder;
+pub use entry_id::EntryId;
 pub use frame::Frame;
 
 /// The event name: 1 to 64 of `[A-Za-z0-9._-]` (EDGE E6).

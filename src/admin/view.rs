@@ -150,7 +150,7 @@ fn overview(stream: &Stream, channel: &Channel) -> Value {
         "state": state,
         "cause": trouble.map(|(cause, _)| cause),
         "stale_ms": trouble.map(|(_, since)| milliseconds(since)),
-        "version": channel.recent(1).first().map(|event| event.id().to_string()),
+        "version": channel.recent(1).first().map(|event| event.told_id()),
         "age_ms": channel.confirmed_at().map(|at| milliseconds(at.elapsed())),
         "interval_ms": polled.then(|| milliseconds(stream.every)),
         "next_poll_ms": polls.due.map(|due| milliseconds(due.saturating_duration_since(now))),
@@ -165,7 +165,7 @@ fn overview(stream: &Stream, channel: &Channel) -> Value {
 
 fn of_event(event: &Event) -> Value {
     json!({
-        "id": event.id().to_string(),
+        "id": event.told_id(),
         "at": wall(event.at()),
         "event": event.name().map(crate::config::EventName::as_str),
         "bytes": event.value().encoded().len(),

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::diff::{self, ArrayKeys};
 use crate::metrics::{EventForm, EventKind, Label, StreamMetrics};
 use crate::params::Params;
-use crate::sse::{self, EventName, Frame};
+use crate::sse::{self, EntryId, EventName, Frame};
 use crate::value::{DataTemplate, Value};
 
 /// What a client gets.
@@ -101,6 +101,7 @@ pub struct Look<'c> {
 #[derive(Debug)]
 pub struct Event {
     id: EventId,
+    entry: Option<EntryId>,
     value: Value,
     base: Option<Value>,
     name: Option<EventName>,
@@ -122,6 +123,7 @@ impl Event {
     ) -> Self {
         Self {
             id,
+            entry: None,
             value,
             base,
             name,
@@ -130,9 +132,39 @@ impl Event {
         }
     }
 
-    /// Its id.
+    /// An entry of the source, which clients know by the source's own id.
+    pub fn of_entry(id: EventId, entry: EntryId, value: Value, at: Instant) -> Self {
+        Self {
+            entry: Some(entry),
+            ..Self::new(id, value, None, None, at)
+        }
+    }
+
+    /// An entry of the past, which was read from the source and stands in no log.
+    pub fn of_past(entry: EntryId, value: Value, at: Instant) -> Self {
+        let none = EventId {
+            epoch: Epoch(0),
+            seq: 0,
+        };
+        Self::of_entry(none, entry, value, at)
+    }
+
+    /// What it is known by here.
     pub fn id(&self) -> EventId {
         self.id
+    }
+
+    /// What its source knows it by, if that gives ids.
+    pub fn entry(&self) -> Option<EntryId> {
+        self.entry
+    }
+
+    /// What clients know it by.
+    pub fn told_id(&self) -> String {
+        match self.entry {
+            Some(id) => id.to_string(),
+            None => self.id.to_string(),
+        }
     }
 
     /// The value from then on.
@@ -160,7 +192,7 @@ impl Event {
         let patch = |kind: EventKind, patch: Option<String>| match patch {
             Some(patch) => {
                 // Kinds of patches are counted under the names of their events.
-                let frame = encode(Some(kind.as_str()), self.id, &patch);
+                let frame = encode(Some(kind.as_str()), &self.told_id(), &patch);
                 made(kind, form, &frame, look);
                 frame
             }
@@ -171,10 +203,12 @@ impl Event {
                 let name = self.name.as_ref().or(look.shape.event.as_ref());
                 let name = name.map(EventName::as_str);
                 let frame = match &look.shape.template {
-                    Some(template) => {
-                        encode(name, self.id, &template.render(&self.value, look.params))
-                    }
-                    None => encode(name, self.id, self.value.encoded()),
+                    Some(template) => encode(
+                        name,
+                        &self.told_id(),
+                        &template.render(&self.value, look.params),
+                    ),
+                    None => encode(name, &self.told_id(), self.value.encoded()),
                 };
                 made(EventKind::Value, form, &frame, look);
                 frame
@@ -194,7 +228,7 @@ impl Event {
         match form {
             Form::Value => self.frame(form, look),
             Form::JsonPatch | Form::MergePatch => self.frames[SNAPSHOT].get_or_init(|| {
-                let frame = encode(Some("snapshot"), self.id, self.value.encoded());
+                let frame = encode(Some("snapshot"), &self.told_id(), self.value.encoded());
                 made(EventKind::Snapshot, form, &frame, look);
                 frame
             }),
@@ -215,7 +249,7 @@ impl Event {
             Form::JsonPatch => (EventKind::Patch, json_patch(old, &self.value, look)?),
             Form::MergePatch => (EventKind::Merge, merge_patch(old, &self.value)?),
         };
-        let frame = encode(Some(kind.as_str()), self.id, &patch);
+        let frame = encode(Some(kind.as_str()), &self.told_id(), &patch);
         let frame = Some(frame).filter(|frame| frame.len() <= limit)?;
         made(kind, form, &frame, look);
         Some(frame)
@@ -267,9 +301,9 @@ impl Notice {
     }
 }
 
-fn encode(name: Option<&str>, id: EventId, data: &str) -> Frame {
+fn encode(name: Option<&str>, id: &str, data: &str) -> Frame {
     let mut out = Vec::with_capacity(data.len() + 64);
-    sse::push_event(&mut out, name, Some(&id.to_string()), data);
+    sse::push_event(&mut out, name, Some(id), data);
     Frame::new(&out)
 }
 

@@ -3,13 +3,15 @@
 //! Two counts run side by side. A *position* numbers every entry, notices included: it is what a connected reader's
 //! cursor holds. A *sequence* numbers changes of value alone: it is what ids carry. The newest change is kept whatever the bounds say,
 //! as it is the current value.
+//!
+//! A source may have ids of its own, which are ordered and not counted. Then a *window* says which of its entries stand here.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::event::{Epoch, Event, EventId, Notice};
-use crate::sse::EventName;
+use crate::sse::{EntryId, EventName};
 use crate::value::Value;
 
 /// Bounds of a log.
@@ -62,6 +64,21 @@ pub struct Log {
     newest_at: u64,
     /// Whether a patch may lead from the newest change to the next one.
     chained: bool,
+    /// `None` unless the source has ids of its own and has said where it begins.
+    window: Option<Window>,
+}
+
+/// The entries of the source that stand in the log: all of them between two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Where the source began to tell.
+    pub start: EntryId,
+    /// The one before the first that is still here.
+    pub after: EntryId,
+    /// The last one that is known.
+    pub upto: EntryId,
+    /// Where they begin: what stands before it belongs to another window.
+    from: u64,
 }
 
 impl Log {
@@ -80,6 +97,7 @@ impl Log {
             newest: None,
             newest_at: 0,
             chained: false,
+            window: None,
         }
     }
 
@@ -104,12 +122,59 @@ impl Log {
         name: Option<EventName>,
         now: Instant,
     ) -> Arc<Event> {
-        (self.epoch, self.seq) = (id.epoch, id.seq);
         let base = match &self.newest {
             Some(newest) if self.chained => Some(newest.value().clone()),
             _ => None,
         };
-        let event = Arc::new(Event::new(id, value, base, name, now));
+        self.push_event(Event::new(id, value, base, name, now))
+    }
+
+    /// The source has ids of its own, and what comes follows `after`. Entries from before are unknown from now on; connected readers
+    /// get what they have coming all the same.
+    pub fn open_window(&mut self, after: EntryId) {
+        self.window = Some(Window {
+            start: after,
+            after,
+            upto: after,
+            from: self.next,
+        });
+    }
+
+    /// Appends an entry of the source, whose own id is larger than those before. No patch leads to it.
+    pub fn push_entry(&mut self, entry: EntryId, value: Value, now: Instant) -> Arc<Event> {
+        if let Some(window) = &mut self.window {
+            window.upto = entry;
+        }
+        let id = EventId {
+            epoch: self.epoch,
+            seq: self.seq + 1,
+        };
+        self.push_event(Event::of_entry(id, entry, value, now))
+    }
+
+    /// Which entries of the source stand here.
+    pub fn window(&self) -> Option<Window> {
+        self.window
+    }
+
+    /// The entries of the source after `id`, if that is in the window.
+    pub fn entries_after(&self, id: EntryId) -> Option<Vec<Arc<Event>>> {
+        let window = self.window?;
+        if id < window.after || id > window.upto {
+            return None;
+        }
+        let entries = self.from(window.from.max(self.first()))?;
+        let later = entries.filter_map(|entry| match entry {
+            Entry::Change(event) if event.entry() > Some(id) => Some(event.clone()),
+            Entry::Change(_) | Entry::Notice(_) => None,
+        });
+        Some(later.collect())
+    }
+
+    fn push_event(&mut self, event: Event) -> Arc<Event> {
+        let now = event.at();
+        let event = Arc::new(event);
+        (self.epoch, self.seq) = (event.id().epoch, event.id().seq);
         self.bytes += event.value().encoded().len();
         self.changes += 1;
         self.newest = Some(event.clone());
@@ -134,6 +199,7 @@ impl Log {
     /// the current value is given to newcomers under a new id.
     pub fn restart(&mut self) {
         self.epoch = Epoch::new();
+        self.window = None;
         if self.newest.is_some() {
             self.seq += 1;
         }
@@ -142,13 +208,11 @@ impl Log {
             seq: self.seq,
         };
         if let Some(newest) = &self.newest {
-            let again = Event::new(
-                self.base,
-                newest.value().clone(),
-                None,
-                newest.name().cloned(),
-                newest.at(),
-            );
+            let (value, at) = (newest.value().clone(), newest.at());
+            let again = match newest.entry() {
+                Some(entry) => Event::of_entry(self.base, entry, value, at),
+                None => Event::new(self.base, value, None, newest.name().cloned(), at),
+            };
             self.newest = Some(Arc::new(again));
         }
     }
@@ -256,8 +320,7 @@ impl Log {
 
     /// The entries from `position` on, or `None` when some of them are gone.
     pub fn from(&self, position: u64) -> Option<impl Iterator<Item = &Entry>> {
-        let first = self.next - self.entries.len() as u64;
-        let skip = position.checked_sub(first)?;
+        let skip = position.checked_sub(self.first())?;
         Some(self.entries.iter().skip(skip as usize))
     }
 
@@ -313,13 +376,24 @@ impl Log {
     }
 
     fn pop(&mut self) {
+        let position = self.first();
         if let Some(Entry::Change(event)) = self.entries.pop_front() {
+            if let (Some(entry), Some(window)) = (event.entry(), &mut self.window)
+                && position >= window.from
+            {
+                window.after = entry;
+            }
             if event.id().seq > self.base.seq {
                 self.base = event.id();
             }
             self.changes -= 1;
             self.bytes -= event.value().encoded().len();
         }
+    }
+
+    /// The position of the oldest entry.
+    fn first(&self) -> u64 {
+        self.next - self.entries.len() as u64
     }
 }
 

@@ -27,7 +27,7 @@ pub(super) enum Piece {
 #[derive(Debug)]
 pub(super) struct Owed {
     pieces: Vec<Piece>,
-    end: u64,
+    then: Cursor,
     /// Instead, when the pieces are more than the reader may be behind.
     otherwise: Option<Vec<Piece>>,
     /// The changes among the pieces, oldest first, when one patch may stand for all of them.
@@ -38,16 +38,21 @@ pub(super) struct Owed {
 }
 
 impl Owed {
-    /// These, after which the reader stands at `end`.
-    pub(super) fn new(pieces: Vec<Piece>, end: u64) -> Self {
+    /// These, after which the reader stands at `then`.
+    pub(super) fn new(pieces: Vec<Piece>, then: Cursor) -> Self {
         Self {
             pieces,
-            end,
+            then,
             otherwise: None,
             missed: Vec::new(),
             resumed: None,
             conflated: false,
         }
+    }
+
+    /// Where the reader stands then.
+    pub(super) fn then(&self) -> &Cursor {
+        &self.then
     }
 
     /// For a reader that has named an id.
@@ -111,7 +116,7 @@ impl Owed {
         Delivery {
             events: frames.len() as u32,
             frame: (!frames.is_empty()).then(|| Frame::join(&frames)),
-            cursor: Cursor::At(self.end),
+            cursor: self.then,
             count: DeliveryCount {
                 patch_savings: patch_savings as u64,
                 conflated,

@@ -1,13 +1,15 @@
 //! What a channel knows, behind its lock: the log, and what is to be said besides the value. Nothing here encodes.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::event::{EventId, Notice};
+use super::event::{Event, EventId, Notice};
 use super::log::{Entry, History, Log, Since};
 use super::owed::{Owed, Piece};
-use super::{Cursor, Resume, Spec};
+use super::pages::{Behind, Content, Pages};
+use super::{Cursor, Ids, Resume, Spec};
 use crate::metrics::{EventKind, Held, Resumption};
-use crate::sse::EventName;
+use crate::sse::{EntryId, EventName};
 use crate::value::Value;
 
 #[derive(Debug)]
@@ -28,6 +30,8 @@ pub(super) struct State {
     refused: bool,
     /// Position of the newest `fresh`.
     pub(super) refreshed: Option<u64>,
+    /// What the log does not reach back to.
+    pub(super) pages: Pages,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +63,7 @@ impl State {
             started: SystemTime::now(),
             refused: false,
             refreshed: None,
+            pages: Pages::default(),
         }
     }
 
@@ -183,29 +188,57 @@ impl State {
             }
     }
 
-    /// What a reader is owed; `None`: nothing now.
-    pub(super) fn owed(&self, cursor: &Cursor, spec: &Spec) -> Option<Owed> {
-        let end = self.log.end();
+    /// What a reader is owed, at most `queue` bytes of it where the rest can follow; `None`: nothing now.
+    pub(super) fn owed(&mut self, cursor: &Cursor, queue: usize, spec: &Spec) -> Option<Owed> {
         match cursor {
-            Cursor::At(position) if *position == end => None,
+            Cursor::At(position) | Cursor::AtEntry(position, _) if *position == self.log.end() => {
+                None
+            }
+            Cursor::At(position) if spec.ids == Ids::OfSource => {
+                // It came before it was known where the source begins.
+                let last = self.log.window().map(|window| window.start);
+                Some(self.reading(*position, last.unwrap_or_default(), queue))
+            }
             Cursor::At(position) => Some(self.following(*position)),
-            Cursor::New if self.settled => Some(Owed::new(self.beginning(spec), end)),
+            Cursor::AtEntry(position, last) => Some(self.reading(*position, *last, queue)),
+            Cursor::New if self.settled => Some(Owed::new(self.beginning(spec), self.end())),
+            Cursor::AfterEntry(id) => {
+                // What it has missed is asked of the source first, which alone knows what it still has.
+                let behind = self.pages.enter(*id);
+                self.pages.want(&behind);
+                Some(Owed::new(Vec::new(), Cursor::Behind(behind)))
+            }
             Cursor::After(id) if self.settled => Some(self.resuming(*id, spec)),
             Cursor::New | Cursor::After(_) => None,
+            Cursor::Behind(behind) => self.catching_up(behind, spec),
+        }
+    }
+
+    /// Whether a reader that is given this can have more at once, of which nobody would tell it.
+    pub(super) fn has_more(&self, owed: &Owed) -> bool {
+        match owed.then() {
+            Cursor::Behind(behind) => self.pages.find(behind).is_some(),
+            Cursor::AtEntry(position, _) => *position != self.log.end(),
+            Cursor::New | Cursor::After(_) | Cursor::AfterEntry(_) | Cursor::At(_) => false,
+        }
+    }
+
+    /// Where a reader stands that has everything.
+    fn end(&self) -> Cursor {
+        let end = self.log.end();
+        match self.log.window() {
+            Some(window) => Cursor::AtEntry(end, window.upto),
+            None => Cursor::At(end),
         }
     }
 
     fn following(&self, position: u64) -> Owed {
-        let end = self.log.end();
+        let end = self.end();
         let newest = self.news(position);
         let Some(entries) = self.log.from(position) else {
             return Owed::new(newest, end).conflated();
         };
-        let entries = entries.map(|entry| match entry {
-            Entry::Change(event) => Piece::Next(event.clone()),
-            Entry::Notice(notice) => Piece::Notice(notice.clone()),
-        });
-        Owed::new(entries.collect(), end).or_conflated(newest)
+        Owed::new(entries.map(piece).collect(), end).or_conflated(newest)
     }
 
     /// For a reader that is too far behind: the newest state as far as it does not know it, and nothing before it (EDGE B2).
@@ -227,7 +260,7 @@ impl State {
     }
 
     fn resuming(&self, id: Option<EventId>, spec: &Spec) -> Owed {
-        let end = self.log.end();
+        let end = self.end();
         match id.map_or(Since::Unknown, |id| self.log.since(id)) {
             Since::Tail(_) if self.refused => Owed::new(self.status(), end),
             Since::Current => Owed::new(self.status(), end).resumed(Resumption::Current),
@@ -246,12 +279,152 @@ impl State {
                     false => owed,
                 }
             }
-            Since::Unknown => {
-                let mut pieces = vec![Piece::Notice(Notice::reset())];
-                pieces.extend(self.beginning(spec));
-                Owed::new(pieces, end).resumed(Resumption::Reset)
+            Since::Unknown => self.reset(spec),
+        }
+    }
+
+    fn reset(&self, spec: &Spec) -> Owed {
+        let mut pieces = vec![Piece::Notice(Notice::reset())];
+        pieces.extend(self.beginning(spec));
+        Owed::new(pieces, self.end()).resumed(Resumption::Reset)
+    }
+
+    // === Readers that the log may not reach back to ===
+
+    /// What comes next for a reader that has everything up to the entry `last`. None of it is left out for being much: it comes bit
+    /// by bit, and what the log has not any more comes from the source.
+    fn reading(&mut self, position: u64, last: EntryId, queue: usize) -> Owed {
+        let Some(entries) = self.log.from(position) else {
+            // It may have been told that the source fails, and missed that it did not for a while.
+            let refreshed = self.refreshed.is_some_and(|at| at >= position);
+            let stale = self.stale.as_ref();
+            let behind = Behind {
+                told_stale: stale.is_some_and(|stale| stale.position < position),
+                counted: true,
+                ..self.pages.enter(last)
+            };
+            self.pages.want(&behind);
+            let fresh = refreshed.then(|| Piece::Notice(Notice::fresh()));
+            return Owed::new(fresh.into_iter().collect(), Cursor::Behind(behind));
+        };
+        let (mut pieces, mut bytes, mut last) = (Vec::new(), 0, last);
+        for entry in entries {
+            if let Entry::Change(event) = entry {
+                bytes += event.value().encoded().len();
+                if bytes > queue && !pieces.is_empty() {
+                    let position = position + pieces.len() as u64;
+                    return Owed::new(pieces, Cursor::AtEntry(position, last));
+                }
+                last = event.entry().unwrap_or(last);
+            }
+            pieces.push(piece(entry));
+        }
+        Owed::new(pieces, self.end())
+    }
+
+    /// The next page of what a reader has missed, with what the log has after it if the page reaches so far.
+    fn catching_up(&mut self, behind: &Behind, spec: &Spec) -> Option<Owed> {
+        let page = self
+            .pages
+            .find(behind)
+            .map(|page| (page.number, page.content.clone()));
+        match page {
+            Some((_, Content::Unknown)) => Some(self.turned_away(behind)),
+            Some((number, Content::Events(events, upto))) => {
+                self.paged(behind, number, events, upto, spec)
+            }
+            None => {
+                self.pages.want(behind);
+                self.waiting(behind, spec)
             }
         }
+    }
+
+    fn paged(
+        &mut self,
+        behind: &Behind,
+        number: u64,
+        events: Vec<Arc<Event>>,
+        upto: EntryId,
+        spec: &Spec,
+    ) -> Option<Owed> {
+        let window = self.log.window()?;
+        if upto < window.after {
+            let next = Behind {
+                after: upto,
+                asked: number,
+                counted: true,
+                ..*behind
+            };
+            self.pages.want(&next);
+            let pieces = match spec.resume {
+                Resume::Replay => events.into_iter().map(Piece::Next).collect(),
+                Resume::Latest => Vec::new(),
+            };
+            let owed = Owed::new(pieces, Cursor::Behind(next));
+            return Some(match behind.counted {
+                true => owed,
+                false => owed.resumed(Resumption::Replayed),
+            });
+        }
+        // The page and the log overlap. A reader that is ahead of the log waits for it.
+        let rest = self.log.entries_after(behind.after.max(window.after))?;
+        let is_before = |event: &Arc<Event>| event.entry().is_some_and(|id| id <= window.after);
+        let missed = events.into_iter().filter(is_before).chain(rest);
+        Some(self.caught_up(behind, missed.collect(), spec))
+    }
+
+    /// For a reader that waits: whether the source fails. Then the log answers as far as it can.
+    fn waiting(&mut self, behind: &Behind, spec: &Spec) -> Option<Owed> {
+        if self.stale.is_some()
+            && let Some(missed) = self.log.entries_after(behind.after)
+        {
+            return Some(self.caught_up(behind, missed, spec));
+        }
+        let news = self.unheard(behind)?;
+        let told = Behind {
+            told_stale: self.stale.is_some(),
+            ..*behind
+        };
+        Some(Owed::new(vec![news], Cursor::Behind(told)))
+    }
+
+    /// All that a reader has missed.
+    fn caught_up(&self, behind: &Behind, missed: Vec<Arc<Event>>, spec: &Spec) -> Owed {
+        let resumed = match missed.is_empty() {
+            true => Resumption::Current,
+            false => Resumption::Replayed,
+        };
+        let mut pieces: Vec<_> = match spec.resume {
+            Resume::Replay => missed.into_iter().map(Piece::Next).collect(),
+            Resume::Latest => {
+                let newest = missed.into_iter().next_back();
+                newest.map(Piece::Whole).into_iter().collect()
+            }
+        };
+        pieces.extend(self.unheard(behind));
+        let owed = Owed::new(pieces, self.end());
+        match behind.counted {
+            true => owed,
+            false => owed.resumed(resumed),
+        }
+    }
+
+    /// For a reader whose entry, or what came after it, is gone.
+    fn turned_away(&self, behind: &Behind) -> Owed {
+        let reset = Piece::Notice(Notice::reset());
+        let pieces = [reset].into_iter().chain(self.unheard(behind)).collect();
+        Owed::new(pieces, self.end()).resumed(Resumption::Reset)
+    }
+
+    /// Whether the source fails, if the reader does not know.
+    fn unheard(&self, behind: &Behind) -> Option<Piece> {
+        let notice = match (&self.stale, behind.told_stale) {
+            (Some(stale), false) => stale.notice.clone(),
+            (None, true) => Notice::fresh(),
+            (Some(_), true) | (None, false) => return None,
+        };
+        Some(Piece::Notice(notice))
     }
 
     /// For a reader that has nothing: the current value, if there is one to give, then what is to be said about it.
@@ -274,5 +447,12 @@ impl State {
             .as_ref()
             .map(|stale| Piece::Notice(stale.notice.clone()));
         gone.into_iter().chain(stale).collect()
+    }
+}
+
+fn piece(entry: &Entry) -> Piece {
+    match entry {
+        Entry::Change(event) => Piece::Next(event.clone()),
+        Entry::Notice(notice) => Piece::Notice(notice.clone()),
     }
 }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Channel, EventId};
+use super::{Behind, Channel, EventId};
 use crate::metrics::{EventKind, Resumption, StreamMetrics};
-use crate::sse::Frame;
+use crate::sse::{EntryId, Frame};
 
 /// Where a reader stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,8 +14,14 @@ pub enum Cursor {
     New,
     /// It says that it has everything up to this event; `None`: it names something that is no id of ours.
     After(Option<EventId>),
+    /// It says that it has everything up to this entry of the source.
+    AfterEntry(EntryId),
     /// It has been given everything before this position of the log.
     At(u64),
+    /// The same, and the last entry of the source that it has been given, which has an id of its own.
+    AtEntry(u64, EntryId),
+    /// It is given what it has missed, page by page.
+    Behind(Behind),
 }
 
 /// What a reader is owed.

@@ -1,5 +1,6 @@
 //! Whatever happens in whatever order: what a reader has folded together is what the source last said.
 
+mod pages;
 mod race;
 
 use std::sync::Arc;
@@ -105,10 +106,10 @@ impl Reader {
     }
 
     /// Comes back with what it has.
-    fn reconnect(&mut self) {
+    fn reconnect(&mut self, channel: &Channel) {
         self.cursor = match self.folded.id.is_empty() {
             true => Cursor::New,
-            false => Cursor::After(EventId::parse(self.folded.id.as_bytes())),
+            false => channel.cursor_after(self.folded.id.as_bytes()),
         };
         // What is said besides the value is said again.
         self.folded.stale = false;
@@ -179,7 +180,7 @@ proptest! {
                 }
                 Step::Break => channel.break_history(),
                 Step::Read(at) => readers[at].read(&channel, QUEUE),
-                Step::Reconnect(at) => readers[at].reconnect(),
+                Step::Reconnect(at) => readers[at].reconnect(&channel),
             }
         }
         for reader in &mut readers {

@@ -16,7 +16,7 @@ use super::limit::StreamPermit;
 use super::peer::Peer;
 use super::reply::{self, REQUEST_ID};
 use super::visit::Visit;
-use crate::channel::{Cursor, EventId, Form, Subscription};
+use crate::channel::{Channel, Cursor, Form, Subscription};
 use crate::fanout::{Carrier, Fanout, NewStream};
 use crate::sse::{self, Coding, Encoder};
 
@@ -26,12 +26,12 @@ const RETRY: std::ops::RangeInclusive<u64> = 2000..=5000;
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// Where the client says it is (EDGE L5): the header, or else the query parameter; empty is as absent.
-pub(super) fn cursor(session: &Session, query: Option<&str>) -> Cursor {
+pub(super) fn cursor(session: &Session, query: Option<&str>, channel: &Channel) -> Cursor {
     let header = session.get_header_bytes(LAST_EVENT_ID);
     match (header, query) {
         ([], None | Some("")) => Cursor::New,
-        ([], Some(id)) => Cursor::After(EventId::parse(id.as_bytes())),
-        (id, _) => Cursor::After(EventId::parse(id)),
+        ([], Some(id)) => channel.cursor_after(id.as_bytes()),
+        (id, _) => channel.cursor_after(id),
     }
 }
 

@@ -159,8 +159,9 @@ impl Edge {
                     Ok(subscription) => subscription,
                     Err(why) => return unavailable(session, &visit, why, accept.as_deref()).await,
                 };
+                let last_event_id = query.last_event_id.as_deref();
                 let start = (
-                    stream::cursor(session, query.last_event_id.as_deref()),
+                    stream::cursor(session, last_event_id, subscription.channel()),
                     form,
                     coding,
                 );

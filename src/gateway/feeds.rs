@@ -14,7 +14,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::sharing::Shared;
 use super::sources::Access;
-use crate::channel::{Channel, ChannelKey, Hub, Shape, Spec};
+use crate::channel::{Channel, ChannelKey, Hub, Ids, Shape, Spec};
 use crate::cluster::{Member, Writer};
 use crate::config::{Source, Start, Stream};
 use crate::diff::ArrayKeys;
@@ -178,6 +178,7 @@ pub(super) fn spec(stream: &Stream, metrics: Arc<StreamMetrics>) -> Spec {
         significance: Significance::new(stream.ignore.clone(), stream.deadband.clone()),
         history: stream.history,
         resume: stream.resume,
+        ids: Ids::Own,
         current,
         retain,
         shared: false,

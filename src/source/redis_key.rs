@@ -68,8 +68,7 @@ impl RedisKeySource {
         let class = class(self.shape);
         let pushes = self.place().pushes();
         if self.watch.as_ref().map(KeyWatch::pushes) != pushes.as_ref().map(Arc::as_ptr) {
-            let begin =
-                |pushes| KeyWatch::begin(&self.client, pushes, self.wish, class, &self.key);
+            let begin = |pushes| KeyWatch::begin(&self.client, pushes, self.wish, class, &self.key);
             self.watch = pushes.map(begin);
         }
         self.watch.as_mut()

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use wellspring::channel::{
-    Channel, ChannelKey, Cursor, Form, History, Resume, Shape, Spec, StreamId,
+    Channel, ChannelKey, Cursor, Form, History, Ids, Resume, Shape, Spec, StreamId,
 };
 use wellspring::fanout::{Carrier, Fanout, Limits, NewStream};
 use wellspring::params::Params;
@@ -135,6 +135,7 @@ fn channel() -> Channel {
             age: Duration::from_secs(300),
         },
         resume: Resume::Replay,
+        ids: Ids::Own,
         current: true,
         expire_after: None,
         linger: Duration::ZERO,

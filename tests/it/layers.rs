@@ -13,7 +13,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("channel", &["value", "diff", "sse", "params", "metrics"]),
     ("config", &["params", "value", "sse", "channel", "token"]),
     ("source", &["value", "sse", "params", "config", "metrics"]),
-    ("poller", &["source", "channel", "value", "metrics"]),
+    ("poller", &["source", "channel", "value", "sse", "metrics"]),
     ("cluster", &["source", "poller", "channel"]),
     ("fanout", &["channel", "sse"]),
     (
@@ -49,6 +49,7 @@ const PURE: &[&str] = &[
     "edge/auth/digest",
     "channel/log",
     "channel/event",
+    "channel/pages",
     "poller/schedule",
     "edge/client_address/header",
     "edge/limit/key",
