@@ -144,7 +144,6 @@ pub struct Channel {
     /// One for all channels of the stream.
     spec: Arc<Spec>,
     state: Mutex<State>,
-    pages_wanted: Notify,
     shortcuts: Mutex<Shortcuts>,
     listeners: Mutex<Vec<Arc<dyn Listener>>>,
     version: Version,
@@ -228,7 +227,6 @@ impl Channel {
             key,
             spec,
             state: Mutex::new(state),
-            pages_wanted: Notify::new(),
             shortcuts: Mutex::default(),
             listeners: Mutex::default(),
             version: Version::default(),
@@ -360,12 +358,13 @@ impl Channel {
     /// Waits until pages of the past are wanted; the source is to be asked for them after that, and [`Channel::found`] told of
     /// each. What nobody came for is dropped meanwhile. Cancel-safe.
     pub async fn wanted_pages(&self) -> Wanted {
+        let bell = self.state.lock().pages().bell();
         loop {
-            let news = self.pages_wanted.notified();
+            let news = bell.notified();
             if let Some(wanted) = self.begin_pages() {
                 return wanted;
             }
-            let is_kept = self.state.lock().pages.drop_old(Instant::now());
+            let is_kept = self.state.lock().pages().drop_old(Instant::now());
             match is_kept {
                 true => drop(timeout(Duration::from_secs(1), news).await),
                 false => news.await,
@@ -377,14 +376,15 @@ impl Channel {
     fn begin_pages(&self) -> Option<Wanted> {
         let state = &mut *self.state.lock();
         let upto = state.log.window().map(|window| window.upto);
-        state.pages.begin(upto.unwrap_or_default())
+        state.pages().begin(upto.unwrap_or_default())
     }
 
     /// What came after `after`, which is one of `wanted`. `None`: the source did not answer; it is asked again when somebody
     /// still wants to know.
     pub fn found(&self, wanted: &Wanted, after: EntryId, found: Option<Found>) {
         {
-            let pages = &mut self.state.lock().pages;
+            let mut state = self.state.lock();
+            let pages = state.pages();
             match found {
                 Some(found) => pages.put(wanted, after, found, Instant::now()),
                 None => pages.fail(wanted, after),
@@ -434,7 +434,7 @@ impl Channel {
     pub fn break_history(&self) {
         self.write(|state| {
             state.log.restart();
-            state.pages.restart();
+            state.forget_pages();
         });
     }
 
@@ -483,14 +483,15 @@ impl Channel {
 
     /// What a reader at `cursor` is owed in `form`, at most `queue` bytes of it one by one. `None`: nothing now.
     pub fn deliver(&self, cursor: &Cursor, form: Form, queue: usize) -> Option<Delivery> {
-        let (owed, wants_page, has_more) = {
+        let (owed, bell, has_more) = {
             let mut state = self.state.lock();
             let owed = state.owed(cursor, queue, &self.spec);
             let has_more = owed.as_ref().is_some_and(|owed| state.has_more(owed));
-            (owed, state.pages.take_news(), has_more)
+            let bell = state.wants_page().then(|| state.pages().bell());
+            (owed, bell, has_more)
         };
-        if wants_page {
-            self.pages_wanted.notify_one();
+        if let Some(bell) = bell {
+            bell.notify_one();
         }
         if has_more {
             self.tell();

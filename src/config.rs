@@ -221,9 +221,11 @@ impl Stream {
     pub fn forwards(&self) -> &[HeaderName] {
         match &self.source {
             Source::Http(http) => &http.forward_headers,
-            Source::RedisKey(_) | Source::RedisPubSub(_) | Source::Sse(_) | Source::Publish(_) => {
-                &[]
-            }
+            Source::RedisKey(_)
+            | Source::RedisPubSub(_)
+            | Source::RedisStream(_)
+            | Source::Sse(_)
+            | Source::Publish(_) => &[],
         }
     }
 }
@@ -274,6 +276,8 @@ pub enum Source {
     RedisKey(RedisKeySource),
     /// Listens to a Redis pub/sub channel.
     RedisPubSub(Arc<RedisPubSubSource>),
+    /// Follows a Redis stream.
+    RedisStream(Arc<RedisStreamSource>),
     /// Listens to an event stream of an upstream.
     Sse(Arc<SseSource>),
     /// Takes `POST`s.
@@ -390,6 +394,17 @@ pub struct RedisPubSubSource {
     /// What wraps the messages.
     pub envelope: Envelope,
     /// How a message is read.
+    pub format: RedisFormat,
+}
+
+/// A Redis stream.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RedisStreamSource {
+    /// Where.
+    pub server: Arc<RedisServer>,
+    /// Its key. Begins with a literal; parameters stand verbatim and hold no separator or glob character.
+    pub stream: ParamText,
+    /// How the fields of an entry are read.
     pub format: RedisFormat,
 }
 

@@ -5,6 +5,7 @@
 //! the value is not confirmed any more, and once that it is again. While nobody wants the channel it reads nothing. Where the
 //! source knows that its last reading still holds, a poll that is due asks it instead of reading, but not for ever.
 
+pub mod archive;
 pub mod feed;
 pub mod gate;
 pub mod schedule;

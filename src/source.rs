@@ -5,11 +5,13 @@ pub mod redis_key;
 pub mod redis_log;
 pub mod redis_pubsub;
 pub mod redis_server;
+pub mod redis_stream;
 
 use std::fmt;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
+use crate::sse::EntryId;
 use crate::value::Value;
 
 /// Something whose current value can be read again and again.
@@ -79,14 +81,54 @@ pub enum FeedItem {
     Up,
     /// Listening again, from where it stopped: nothing of the gap is lost.
     Resumed,
+    /// Listening to a source that has ids of its own, for the first time or because it has lost what was there: what comes now
+    /// comes after this entry.
+    From(EntryId),
     /// A message for clients.
     Message(Message),
+    /// An entry with an id of its own, which is larger than those before.
+    Entry(EntryId, Value),
     /// A message that cannot be delivered; it was dropped. The text is for the log.
     Refused(String),
     /// Messages came faster than they were taken, and some are lost. The text is for the log.
     Missed(String),
     /// Not listening any more.
     Down(SourceError),
+}
+
+/// The past of something that has ids of its own. It can be read at any time, beside what happens now.
+pub trait Archive: Send + Sync + 'static {
+    /// What came after the entry `after`. Cancel-safe. It ends by itself within the source's own deadline.
+    fn after(
+        &self,
+        after: EntryId,
+        extent: Extent,
+    ) -> impl Future<Output = Result<Past, SourceError>> + Send;
+}
+
+/// How much of the past is of interest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// The oldest entries, as many as are read at once.
+    Page,
+    /// The newest entry.
+    Newest,
+}
+
+/// What the past holds.
+#[derive(Clone, Debug)]
+pub enum Past {
+    /// Nobody can say: entries after that one are gone, or it was never there.
+    Unknown,
+    /// The entries, oldest first.
+    Entries {
+        /// What cannot be delivered is left out.
+        entries: Vec<(EntryId, Value)>,
+        /// The last one that was read.
+        last: Option<EntryId>,
+        /// Whether there were no more.
+        is_all: bool,
+    },
 }
 
 /// One message of a feed.

@@ -4,7 +4,7 @@
 //! the HTTP/1.1 chunk framing (RFC 9112 §7.1) around the event, which may be compressed, so that sending it is one write of
 //! shared bytes. An [`Encoder`] is what differs from connection to connection.
 //!
-//! What makes injection impossible: names are [`EventName`]s and ids are [`EventId`](crate::channel::EventId)s, whose
+//! What makes injection impossible: names are [`EventName`]s and ids are [`EventId`](crate::channel::EventId)s or [`EntryId`]s, whose
 //! alphabets hold no control character, and text is split at every line break before it becomes `data` (EDGE E3).
 
 mod coding;

@@ -59,6 +59,7 @@ fn of_source(stream: &Stream) -> Map<String, Value> {
         Source::Http(http) => ("http", Some(&http.upstream.name)),
         Source::RedisKey(redis) => ("redis", Some(&redis.server.name)),
         Source::RedisPubSub(redis) => ("redis-pubsub", Some(&redis.server.name)),
+        Source::RedisStream(redis) => ("redis-stream", Some(&redis.server.name)),
         Source::Sse(sse) => ("sse", Some(&sse.upstream.name)),
         Source::Publish(publish) => (
             "publish",
@@ -82,7 +83,10 @@ fn warnings(stream: &Stream, remark: Option<&'static str>) -> Vec<String> {
     let upstream = match &stream.source {
         Source::Http(http) => &http.upstream,
         Source::Sse(sse) => &sse.upstream,
-        Source::RedisKey(_) | Source::RedisPubSub(_) | Source::Publish(_) => return Vec::new(),
+        Source::RedisKey(_)
+        | Source::RedisPubSub(_)
+        | Source::RedisStream(_)
+        | Source::Publish(_) => return Vec::new(),
     };
     let mut warnings = Vec::new();
     if let Some(remark) = remark {

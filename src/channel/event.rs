@@ -101,7 +101,8 @@ pub struct Look<'c> {
 #[derive(Debug)]
 pub struct Event {
     id: EventId,
-    entry: Option<EntryId>,
+    /// Boxed: most sources give none.
+    entry: Option<Box<EntryId>>,
     value: Value,
     base: Option<Value>,
     name: Option<EventName>,
@@ -135,7 +136,7 @@ impl Event {
     /// An entry of the source, which clients know by the source's own id.
     pub fn of_entry(id: EventId, entry: EntryId, value: Value, at: Instant) -> Self {
         Self {
-            entry: Some(entry),
+            entry: Some(Box::new(entry)),
             ..Self::new(id, value, None, None, at)
         }
     }
@@ -156,12 +157,12 @@ impl Event {
 
     /// What its source knows it by, if that gives ids.
     pub fn entry(&self) -> Option<EntryId> {
-        self.entry
+        self.entry.as_deref().copied()
     }
 
     /// What clients know it by.
     pub fn told_id(&self) -> String {
-        match self.entry {
+        match &self.entry {
             Some(id) => id.to_string(),
             None => self.id.to_string(),
         }

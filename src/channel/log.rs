@@ -65,7 +65,7 @@ pub struct Log {
     /// Whether a patch may lead from the newest change to the next one.
     chained: bool,
     /// `None` unless the source has ids of its own and has said where it begins.
-    window: Option<Window>,
+    window: Option<Box<Window>>,
 }
 
 /// The entries of the source that stand in the log: all of them between two.
@@ -132,12 +132,12 @@ impl Log {
     /// The source has ids of its own, and what comes follows `after`. Entries from before are unknown from now on; connected readers
     /// get what they have coming all the same.
     pub fn open_window(&mut self, after: EntryId) {
-        self.window = Some(Window {
+        self.window = Some(Box::new(Window {
             start: after,
             after,
             upto: after,
             from: self.next,
-        });
+        }));
     }
 
     /// Appends an entry of the source, whose own id is larger than those before. No patch leads to it.
@@ -154,12 +154,12 @@ impl Log {
 
     /// Which entries of the source stand here.
     pub fn window(&self) -> Option<Window> {
-        self.window
+        self.window.as_deref().copied()
     }
 
     /// The entries of the source after `id`, if that is in the window.
     pub fn entries_after(&self, id: EntryId) -> Option<Vec<Arc<Event>>> {
-        let window = self.window?;
+        let window = self.window()?;
         if id < window.after || id > window.upto {
             return None;
         }

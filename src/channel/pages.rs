@@ -1,5 +1,4 @@
 //! What readers have missed that the log does not reach back to: pages that whoever feeds the channel reads from its source.
-//! Pure.
 //!
 //! A reader that names an id is answered from a page that was begun to be read after it came: what the source has lost
 //! by then is lost, whatever was known before. Readers that wait for the same page share it. What is held is bounded by the number of
@@ -8,6 +7,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
 
 use super::event::Event;
 use crate::sse::EntryId;
@@ -82,6 +83,8 @@ pub(super) struct Pages {
     ready: VecDeque<Page>,
     /// Something is wanted that was not.
     news: bool,
+    /// For who reads them.
+    bell: Arc<Notify>,
 }
 
 #[derive(Debug)]
@@ -92,6 +95,11 @@ struct Ask {
 }
 
 impl Pages {
+    /// Rung when something is wanted that was not.
+    pub(super) fn bell(&self) -> Arc<Notify> {
+        self.bell.clone()
+    }
+
     /// Where a reader stands that comes now and names `after`.
     pub(super) fn enter(&self, after: EntryId) -> Behind {
         Behind {

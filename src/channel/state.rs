@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::event::{Event, EventId, Notice};
 use super::log::{Entry, History, Log, Since};
 use super::owed::{Owed, Piece};
-use super::pages::{Behind, Content, Pages};
+use super::pages::{Behind, Content, Page, Pages};
 use super::{Cursor, Ids, Resume, Spec};
 use crate::metrics::{EventKind, Held, Resumption};
 use crate::sse::{EntryId, EventName};
@@ -30,8 +30,8 @@ pub(super) struct State {
     refused: bool,
     /// Position of the newest `fresh`.
     pub(super) refreshed: Option<u64>,
-    /// What the log does not reach back to.
-    pub(super) pages: Pages,
+    /// Of a source that has ids of its own.
+    pages: Option<Box<Pages>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -63,7 +63,7 @@ impl State {
             started: SystemTime::now(),
             refused: false,
             refreshed: None,
-            pages: Pages::default(),
+            pages: None,
         }
     }
 
@@ -204,8 +204,8 @@ impl State {
             Cursor::New if self.settled => Some(Owed::new(self.beginning(spec), self.end())),
             Cursor::AfterEntry(id) => {
                 // What it has missed is asked of the source first, which alone knows what it still has.
-                let behind = self.pages.enter(*id);
-                self.pages.want(&behind);
+                let behind = self.pages().enter(*id);
+                self.pages().want(&behind);
                 Some(Owed::new(Vec::new(), Cursor::Behind(behind)))
             }
             Cursor::After(id) if self.settled => Some(self.resuming(*id, spec)),
@@ -214,10 +214,31 @@ impl State {
         }
     }
 
+    /// What the log does not reach back to.
+    pub(super) fn pages(&mut self) -> &mut Pages {
+        self.pages.get_or_insert_default()
+    }
+
+    /// Whoever reads pages begins anew.
+    pub(super) fn forget_pages(&mut self) {
+        if let Some(pages) = &mut self.pages {
+            pages.restart();
+        }
+    }
+
+    fn page(&self, behind: &Behind) -> Option<&Page> {
+        self.pages.as_ref()?.find(behind)
+    }
+
+    /// Whether a page is wanted that was not.
+    pub(super) fn wants_page(&mut self) -> bool {
+        self.pages.as_mut().is_some_and(|pages| pages.take_news())
+    }
+
     /// Whether a reader that is given this can have more at once, of which nobody would tell it.
     pub(super) fn has_more(&self, owed: &Owed) -> bool {
         match owed.then() {
-            Cursor::Behind(behind) => self.pages.find(behind).is_some(),
+            Cursor::Behind(behind) => self.page(behind).is_some(),
             Cursor::AtEntry(position, _) => *position != self.log.end(),
             Cursor::New | Cursor::After(_) | Cursor::AfterEntry(_) | Cursor::At(_) => false,
         }
@@ -301,9 +322,9 @@ impl State {
             let behind = Behind {
                 told_stale: stale.is_some_and(|stale| stale.position < position),
                 counted: true,
-                ..self.pages.enter(last)
+                ..self.pages().enter(last)
             };
-            self.pages.want(&behind);
+            self.pages().want(&behind);
             let fresh = refreshed.then(|| Piece::Notice(Notice::fresh()));
             return Owed::new(fresh.into_iter().collect(), Cursor::Behind(behind));
         };
@@ -325,8 +346,7 @@ impl State {
     /// The next page of what a reader has missed, with what the log has after it if the page reaches so far.
     fn catching_up(&mut self, behind: &Behind, spec: &Spec) -> Option<Owed> {
         let page = self
-            .pages
-            .find(behind)
+            .page(behind)
             .map(|page| (page.number, page.content.clone()));
         match page {
             Some((_, Content::Unknown)) => Some(self.turned_away(behind)),
@@ -334,7 +354,7 @@ impl State {
                 self.paged(behind, number, events, upto, spec)
             }
             None => {
-                self.pages.want(behind);
+                self.pages().want(behind);
                 self.waiting(behind, spec)
             }
         }
@@ -348,7 +368,9 @@ impl State {
         upto: EntryId,
         spec: &Spec,
     ) -> Option<Owed> {
-        let window = self.log.window()?;
+        let Some(window) = self.log.window() else {
+            return self.waiting(behind, spec);
+        };
         if upto < window.after {
             let next = Behind {
                 after: upto,
@@ -356,7 +378,7 @@ impl State {
                 counted: true,
                 ..*behind
             };
-            self.pages.want(&next);
+            self.pages().want(&next);
             let pieces = match spec.resume {
                 Resume::Replay => events.into_iter().map(Piece::Next).collect(),
                 Resume::Latest => Vec::new(),
@@ -368,7 +390,9 @@ impl State {
             });
         }
         // The page and the log overlap. A reader that is ahead of the log waits for it.
-        let rest = self.log.entries_after(behind.after.max(window.after))?;
+        let Some(rest) = self.log.entries_after(behind.after.max(window.after)) else {
+            return self.waiting(behind, spec);
+        };
         let is_before = |event: &Arc<Event>| event.entry().is_some_and(|id| id <= window.after);
         let missed = events.into_iter().filter(is_before).chain(rest);
         Some(self.caught_up(behind, missed.collect(), spec))

@@ -56,11 +56,8 @@ pub(super) enum Kind {
         max: u64,
     },
     Rate,
-    /// One of `now`; `later` is known and refused.
-    Choice {
-        now: &'static [&'static str],
-        later: &'static [&'static str],
-    },
+    /// One of these words.
+    Choice(&'static [&'static str]),
     Section(&'static Table),
     /// A map with these keys, a list of such maps, or `none`.
     NoneOrMany(&'static Table),
@@ -104,11 +101,6 @@ const fn key(name: &'static str, kind: Kind, doc: &'static str) -> Key {
     }
 }
 
-/// A key whose time has not come.
-const fn later(name: &'static str) -> Key {
-    refused(name, "not supported yet (remove the key)")
-}
-
 const fn refused(name: &'static str, why: &'static str) -> Key {
     key(name, Kind::Refused(why), "")
 }
@@ -137,8 +129,8 @@ const fn integer(min: u64, max: u64) -> Kind {
     Kind::Integer { min, max }
 }
 
-const fn choice(now: &'static [&'static str]) -> Kind {
-    Kind::Choice { now, later: &[] }
+const fn choice(words: &'static [&'static str]) -> Kind {
+    Kind::Choice(words)
 }
 
 /// Those that `token` can verify (RFC 7518 §3.1, RFC 8037 §3.1).

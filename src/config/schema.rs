@@ -119,7 +119,7 @@ fn kind(kind: &Kind) -> Value {
             json!({"anyOf": [bytes, text("^[0-9]+(KiB|MiB|GiB)?$")]})
         }
         Kind::Rate => text("^[0-9]+/[smh]$"),
-        Kind::Choice { now, .. } => or_reference(json!({"enum": now})),
+        Kind::Choice(words) => or_reference(json!({"enum": words})),
         Kind::Section(table) => section(table),
         Kind::NoneOrMany(table) => {
             let one = section(table);

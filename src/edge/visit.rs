@@ -313,7 +313,7 @@ fn offer(stream: &Stream) -> Offer<'_> {
             true,
             redis.shape == RedisShape::String && redis.format != RedisFormat::Json,
         ),
-        Source::RedisPubSub(_) | Source::Sse(_) => (false, true),
+        Source::RedisPubSub(_) | Source::RedisStream(_) | Source::Sse(_) => (false, true),
         Source::Publish(publish) => (publish.retain, true),
     };
     Offer {

@@ -21,10 +21,11 @@ use crate::diff::ArrayKeys;
 use crate::metrics::StreamMetrics;
 use crate::poller::gate::Gate;
 use crate::poller::schedule::{Bounds, Schedule};
-use crate::poller::{self, Plan, feed};
+use crate::poller::{self, Plan, archive, feed};
 use crate::source::http::{EventFeed, HttpSource};
 use crate::source::redis_key::RedisKeySource;
 use crate::source::redis_pubsub::PubSubFeed;
+use crate::source::redis_stream::{StreamArchive, StreamFeed};
 use crate::value::Significance;
 
 /// How channels of a stream are made, and fed until `stop`.
@@ -142,6 +143,19 @@ fn feed_channel(
             let open = move || PubSubFeed::new(client.clone(), source.as_ref().clone(), &params);
             Box::pin(feed::run(open, fed, hub, listening(stream, always)))
         }
+        (Source::RedisStream(source), Access::Redis(client)) => {
+            let (client, source, every) = (client.clone(), source.clone(), stream.every);
+            let past = StreamArchive::new(&client, &source, &params);
+            let open = move || StreamFeed::new(&client, &source, &params, every);
+            let (select, resume) = (stream.select.clone(), stream.resume);
+            let plan = listening(stream, always);
+            Box::pin(async move {
+                tokio::select! {
+                    () = feed::run(open, fed.clone(), hub, plan) => {}
+                    never = archive::run(past, &fed, &select, resume) => match never {},
+                }
+            })
+        }
         (Source::Sse(source), Access::Http(client, _)) => {
             // A name in the file stands for those of the events.
             let keeps_names = stream.event.is_none();
@@ -163,7 +177,7 @@ fn feed_channel(
 pub(super) fn spec(stream: &Stream, metrics: Arc<StreamMetrics>) -> Spec {
     let (current, retain) = match &stream.source {
         Source::Http(_) | Source::RedisKey(_) => (true, false),
-        Source::RedisPubSub(_) | Source::Sse(_) => (false, false),
+        Source::RedisPubSub(_) | Source::RedisStream(_) | Source::Sse(_) => (false, false),
         // A shared log keeps it.
         Source::Publish(publish) => (publish.retain, publish.retain && stream.sharing.is_none()),
     };
@@ -178,7 +192,10 @@ pub(super) fn spec(stream: &Stream, metrics: Arc<StreamMetrics>) -> Spec {
         significance: Significance::new(stream.ignore.clone(), stream.deadband.clone()),
         history: stream.history,
         resume: stream.resume,
-        ids: Ids::Own,
+        ids: match stream.source {
+            Source::RedisStream(_) => Ids::OfSource,
+            _ => Ids::Own,
+        },
         current,
         retain,
         shared: false,

@@ -13,6 +13,7 @@ use crate::params::{Escape, ParamText, Params};
 use crate::source::http::{EventFeed, HttpSource};
 use crate::source::redis_key::RedisKeySource;
 use crate::source::redis_pubsub::PubSubFeed;
+use crate::source::redis_stream::StreamFeed;
 use crate::source::{Answer, Cause, Feed, FeedItem, Reading, Source, SourceError};
 use crate::sse::EventName;
 use crate::value::{Selector, Value};
@@ -204,6 +205,11 @@ async fn with_source(
             );
             client.listen(feed, tell).await
         }
+        config::Source::RedisStream(source) => {
+            let redis = redis_client(&source.server)?;
+            let feed = StreamFeed::new(&redis, source, params, stream.every);
+            client.listen(feed, tell).await
+        }
         config::Source::Sse(source) => {
             let http = http_client(&source.upstream, Default::default())?;
             let feed = EventFeed::new(http, source.clone(), params.clone(), stream.event.is_none());
@@ -260,6 +266,10 @@ fn describe(source: &config::Source, params: &Params) -> String {
                 PubSubName::Pattern(pattern) => format!("pattern {pattern}"),
             };
             format!("redis {name} (server {})", redis.server.name)
+        }
+        config::Source::RedisStream(redis) => {
+            let key = redis.stream.render(params, Escape::Verbatim);
+            format!("redis stream {key} (server {})", redis.server.name)
         }
         config::Source::Publish(publish) => format!("POST {}", publish.path),
     }
@@ -348,10 +358,13 @@ impl Client {
                 };
             };
             match item {
-                FeedItem::Up | FeedItem::Resumed => {
+                FeedItem::Up | FeedItem::Resumed | FeedItem::From(_) => {
                     let took = since.elapsed();
                     (since, listening) = (Instant::now(), true);
-                    self.channel.confirm();
+                    match item {
+                        FeedItem::From(after) => self.channel.open_window(after),
+                        _ => self.channel.confirm(),
+                    }
                     tell(Step::Listening { took });
                     // A newcomer gets nothing, and is one no more.
                     let _ = self.events();
@@ -365,6 +378,23 @@ impl Client {
                             number,
                             after,
                             name,
+                            data,
+                        });
+                        tell(Step::Events(self.events()));
+                    }
+                    Err(error) => tell(Step::Dropped {
+                        why: error.to_string(),
+                    }),
+                },
+                FeedItem::Entry(id, data) => match self.select.select(&data) {
+                    Ok(data) => {
+                        messages += 1;
+                        self.channel.append_entry(id, data.clone());
+                        let (number, after) = (messages, since.elapsed());
+                        tell(Step::Message {
+                            number,
+                            after,
+                            name: None,
                             data,
                         });
                         tell(Step::Events(self.events()));

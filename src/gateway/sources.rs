@@ -92,6 +92,7 @@ impl Sources {
             Source::Sse(source) => self.http(&source.upstream),
             Source::RedisKey(source) => Access::Redis(self.redis(&source.server)),
             Source::RedisPubSub(source) => Access::Redis(self.redis(&source.server)),
+            Source::RedisStream(source) => Access::Redis(self.redis(&source.server)),
             Source::Publish(_) => Access::Nothing,
         }
     }

@@ -64,6 +64,19 @@ async fn listen<F: Feed>(mut feed: F, channel: &Channel, plan: &Plan) {
                 }
                 channel.confirm();
             }
+            FeedItem::From(after) => {
+                if std::mem::take(&mut down) {
+                    info!(channel = channel.name(), "listening again");
+                }
+                channel.open_window(after);
+            }
+            FeedItem::Entry(id, data) => match plan.select.select(&data) {
+                Ok(data) => channel.append_entry(id, data),
+                Err(error) => {
+                    channel.metrics().dropped.inc();
+                    warn!(channel = channel.name(), %id, %error, "an entry was dropped");
+                }
+            },
             FeedItem::Message(message) => match plan.select.select(&message.data) {
                 Ok(data) => drop(channel.append(data, message.event)),
                 Err(error) => {

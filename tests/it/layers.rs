@@ -49,7 +49,6 @@ const PURE: &[&str] = &[
     "edge/auth/digest",
     "channel/log",
     "channel/event",
-    "channel/pages",
     "poller/schedule",
     "edge/client_address/header",
     "edge/limit/key",

@@ -27,6 +27,7 @@ mod publish;
 mod redis;
 mod redis_cluster;
 mod redis_sentinel;
+mod redis_streams;
 mod reload;
 mod replicas;
 mod resume;

@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 
 use super::support::client::{Connection, EventSource, get, request};
 use super::support::process::{Process, program};
+use super::support::redis::TestRedis;
 use super::support::soon;
 use super::support::upstream::{TestUpstream, json};
 
@@ -222,4 +223,62 @@ async fn a_successor_that_fails_changes_nothing() {
     assert_eq!(process.ended().await, Some(0));
     let posted = request(address, "POST", "/publish/new", &[], "1").await;
     assert_eq!(posted.head.status, 202);
+}
+
+/// CONTRACT §6, EDGE L8: of a Redis stream a client that resumes gets each entry exactly once across two successors; who stays on
+/// the old process until it ends is no later than the others.
+#[tokio::test(flavor = "multi_thread")]
+async fn entries_of_a_redis_stream_come_exactly_once() {
+    let redis = Arc::new(TestRedis::start());
+    let folder = tempfile::tempdir().expect("a folder");
+    let more = format!(
+        "  - {{path: /audit, redis: {{server: main, stream: audit}}}}\nredis: {{main: {{url: \"{}\"}}}}\n",
+        redis.url()
+    );
+    let (mut process, address) = run(folder.path(), &file(&more)).await;
+    let mut reading = EventSource::open(address, "/audit").await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let adding = {
+        let (redis, stop) = (redis.clone(), stop.clone());
+        tokio::task::spawn_blocking(move || {
+            let mut number = 0;
+            while !stop.load(Ordering::Relaxed) {
+                redis.cli(&["XADD", "audit", "*", "n", &number.to_string()]);
+                number += 1;
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            number
+        })
+    };
+    let mut next = 0;
+    let mut last = String::new();
+    for _ in 0..2 {
+        process.signal("-USR2");
+        let started = process.line("successor started").await;
+        loop {
+            match soon("an event", reading.item()).await {
+                Some(wellspring::sse::parser::Item::Event(event)) if event.name == "closing" => {
+                    assert_eq!(event.data, r#"{"reason":"drain"}"#);
+                }
+                Some(wellspring::sse::parser::Item::Event(event)) => {
+                    let data = format!(r#"{{"n":"{next}"}}"#);
+                    assert_eq!((event.name.as_str(), event.data), ("message", data));
+                    next += 1;
+                    last = event.id;
+                }
+                Some(_) => {}
+                None => break,
+            }
+        }
+        assert!(next > 0);
+        process.becomes(number_after(&started, "pid="));
+        reading = EventSource::resume(address, "/audit", &last).await;
+    }
+    stop.store(true, Ordering::Relaxed);
+    let added = adding.await.expect("added");
+    while next < added {
+        let event = reading.event().await;
+        assert_eq!(event.data, format!(r#"{{"n":"{next}"}}"#));
+        next += 1;
+    }
 }

@@ -10,6 +10,8 @@ enum Step {
     Add(u8),
     /// All but so many entries are trimmed away.
     Trim(u8),
+    /// The entry of this number, if it is there, is deleted on its own.
+    Delete(u8),
     /// What is new is told to the channel.
     Feed,
     /// Pages that are wanted begin to be read, of this size.
@@ -30,6 +32,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         4 => (1..12_u8).prop_map(Step::Add),
         1 => (0..20_u8).prop_map(Step::Trim),
+        2 => (10..60_u8).prop_map(Step::Delete),
         4 => Just(Step::Feed),
         4 => (1..8_u8).prop_map(Step::Read),
         4 => Just(Step::Found),
@@ -54,14 +57,25 @@ struct World {
     entries: VecDeque<u64>,
     added: u64,
     fed: u64,
-    /// Trimmed before anybody read them.
+    /// Deleted, or trimmed before anybody read them.
     lost: BTreeSet<u64>,
     under_way: Vec<(Wanted, Vec<(EntryId, Found)>)>,
     clients: Vec<Client>,
 }
 
+#[derive(Debug, Default)]
+struct Bell(AtomicBool);
+
+impl Listener for Bell {
+    fn changed(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
 struct Client {
     cursor: Cursor,
+    /// It asks when it is told that there is something, and only then.
+    bell: Arc<Bell>,
     has: u64,
     resets: usize,
     told: Vec<u64>,
@@ -119,6 +133,12 @@ impl World {
                     }
                 }
             }
+            Step::Delete(number) => {
+                let number = u64::from(*number);
+                self.entries.retain(|entry| *entry != number);
+                // Nobody has to get it any more.
+                self.lost.insert(number);
+            }
             Step::Feed => {
                 for number in self.entries.clone() {
                     if number > self.fed {
@@ -140,15 +160,14 @@ impl World {
             Step::Fail(true) => self.channel.stale("redis"),
             Step::Fail(false) => self.channel.confirm(),
             Step::New => {
-                let mut client = Client::new(Cursor::New, self.fed, true);
-                client.take(&self.channel);
+                let client = Client::new(&self.channel, Cursor::New, self.fed, true);
                 self.clients.push(client);
             }
             Step::Come(number) => {
                 let has = u64::from(*number);
                 let text = id(has).to_string();
                 let cursor = self.channel.cursor_after(text.as_bytes());
-                let client = Client::new(cursor, has, self.knows(has));
+                let client = Client::new(&self.channel, cursor, has, self.knows(has));
                 self.clients.push(client);
             }
             Step::Take => self.take(),
@@ -198,22 +217,33 @@ impl World {
 }
 
 impl Client {
-    fn new(cursor: Cursor, has: u64, was_known: bool) -> Self {
-        Self {
+    fn new(channel: &Channel, cursor: Cursor, has: u64, was_known: bool) -> Self {
+        let bell = Arc::new(Bell::default());
+        channel.listen(bell.clone());
+        let mut client = Self {
             cursor,
+            bell,
             has,
             resets: 0,
             told: Vec::new(),
             was_known,
             stale: false,
-        }
+        };
+        client.ask(channel);
+        client
     }
 
     fn take(&mut self, channel: &Channel) {
-        while let Some(delivery) = channel.deliver(&self.cursor, Form::Value, QUEUE_OF_ENTRIES) {
+        while self.bell.0.swap(false, Ordering::AcqRel) {
+            self.ask(channel);
+        }
+    }
+
+    fn ask(&mut self, channel: &Channel) {
+        if let Some(delivery) = channel.deliver(&self.cursor, Form::Value, QUEUE_OF_ENTRIES) {
             self.cursor = delivery.cursor;
             let Some(frame) = delivery.frame else {
-                continue;
+                return;
             };
             for item in Parser::default().push(&frame.payload()) {
                 let Item::Event(event) = item else {

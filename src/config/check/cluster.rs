@@ -41,6 +41,8 @@ pub(super) fn sharing(
     match source {
         // What is read with clients' own credentials leaves no process.
         Source::Http(http) if !http.forward_headers.is_empty() => None,
+        // It is a log that all have, with ids that mean the same to all.
+        Source::RedisStream(_) => None,
         Source::Http(_) | Source::RedisKey(_) | Source::RedisPubSub(_) | Source::Sse(_) => {
             in_cluster(format!("{path} {definition:016x}"))
         }

@@ -46,6 +46,14 @@ pub(super) fn refuse_idle_keys(
                 "every message of a channel counts",
             );
         }
+        Source::RedisStream(_) => {
+            patches("a Redis stream has no current value that could be patched");
+            refuse(
+                section,
+                &["ignore", "deadband", "array_keys"],
+                "every entry of a stream counts",
+            );
+        }
         Source::Sse(_) => {
             patches("an event stream has no current value that could be patched");
             refuse(
@@ -80,7 +88,7 @@ fn is_text(source: &Source) -> bool {
             redis.shape == RedisShape::String && redis.format == RedisFormat::Text
         }
         Source::RedisPubSub(redis) => redis.format == RedisFormat::Text,
-        Source::Sse(_) | Source::Publish(_) => false,
+        Source::RedisStream(_) | Source::Sse(_) | Source::Publish(_) => false,
     }
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::super::read::{Item, Section};
 use super::super::{
     Endpoint, Envelope, PubSubName, RedisFormat, RedisKeySource, RedisLogin, RedisNodes,
-    RedisPlace, RedisPubSubSource, RedisSentinel, RedisServer, RedisShape, RedisWatch, Secret,
-    Source,
+    RedisPlace, RedisPubSubSource, RedisSentinel, RedisServer, RedisShape, RedisStreamSource,
+    RedisWatch, Secret, Source,
 };
 use super::text::Names;
 use super::{Named, all, keys};
@@ -181,15 +181,17 @@ pub(super) fn source(
     let watch = section.choice("watch", &watches);
     let envelopes = [("none", Envelope::None), ("flask-sse", Envelope::FlaskSse)];
     let envelope = section.choice("envelope", &envelopes);
-    let mut keys: Vec<(RedisShape, Item<'_>)> = Vec::new();
+    let mut given: Vec<(Kind, Item<'_>)> = Vec::new();
     for (name, shape) in SHAPES {
-        keys.extend(section.given(name).map(|item| (shape, item)));
+        given.extend(section.given(name).map(|item| (Kind::Key(shape), item)));
     }
-    let channel = section.given("channel");
-    let is_channel = channel.is_some();
-    refuse_idle_keys(&section, is_channel);
-    match (keys.as_slice(), channel) {
-        ([(shape, item)], None) => {
+    given.extend(section.given("channel").map(|item| (Kind::Channel, item)));
+    given.extend(section.given("stream").map(|item| (Kind::Stream, item)));
+    if let Some((kind, _)) = given.first() {
+        refuse_idle_keys(&section, kind);
+    }
+    match given.as_slice() {
+        [(Kind::Key(shape), item)] => {
             let key = item.parsed(KEY_HINT, |text| key_text(names, text));
             if *shape == RedisShape::Json && format == Some(RedisFormat::Text) {
                 section
@@ -204,7 +206,7 @@ pub(super) fn source(
                 format: format?,
             }))
         }
-        ([], Some(item)) => {
+        [(Kind::Channel, item)] => {
             let channel = item.parsed(KEY_HINT, |text| pub_sub_name(names, text));
             Some(Source::RedisPubSub(Arc::new(RedisPubSubSource {
                 server: server?,
@@ -213,16 +215,22 @@ pub(super) fn source(
                 format: format?,
             })))
         }
-        ([], None) => {
-            if !section.has("stream") {
-                section.item.problem(
-                    "nothing to read (write one of key, hash, list, set, zset, json or channel)",
-                );
-            }
+        [(Kind::Stream, item)] => {
+            let stream = item.parsed(KEY_HINT, |text| key_text(names, text));
+            Some(Source::RedisStream(Arc::new(RedisStreamSource {
+                server: server?,
+                stream: stream?,
+                format: format?,
+            })))
+        }
+        [] => {
+            section.item.problem(
+                "nothing to read (write one of key, hash, list, set, zset, json, channel or stream)",
+            );
             None
         }
         _ => {
-            section.item.problem("several things to read (write only one of key, hash, list, set, zset, json or channel)");
+            section.item.problem("several things to read (write only one of key, hash, list, set, zset, json, channel or stream)");
             None
         }
     }
@@ -230,17 +238,31 @@ pub(super) fn source(
 
 const KEY_HINT: &str = "write prices:{symbol}; {{ and }} are braces";
 
+/// What is read.
+enum Kind {
+    Key(RedisShape),
+    Channel,
+    Stream,
+}
+
 /// Keys that would be read and mean nothing.
-fn refuse_idle_keys(section: &Section<'_>, is_channel: bool) {
-    let (idle, why) = match is_channel {
-        true => ("watch", "a channel tells by itself (remove it)"),
-        false => (
-            "envelope",
-            "only the messages of a channel have one (remove it)",
-        ),
+fn refuse_idle_keys(section: &Section<'_>, kind: &Kind) {
+    let no_envelope = (
+        "envelope",
+        "only the messages of a channel have one (remove it)",
+    );
+    let idle: &[(&str, &str)] = match kind {
+        Kind::Key(_) => &[no_envelope],
+        Kind::Channel => &[("watch", "a channel tells by itself (remove it)")],
+        Kind::Stream => &[
+            no_envelope,
+            ("watch", "a stream is always watched (remove it)"),
+        ],
     };
-    if section.has(idle) && !section.has("stream") {
-        section.key_item(idle).problem(why);
+    for (name, why) in idle {
+        if section.has(name) {
+            section.key_item(name).problem(*why);
+        }
     }
 }
 

@@ -307,6 +307,8 @@ fn patience(every: Duration, adaptive: Option<Adaptive>) -> Duration {
 fn continuity(source: &Source, definition: u64) -> Option<u64> {
     match source {
         Source::RedisPubSub(_) | Source::Sse(_) => None,
+        // It goes on by itself: the ids mean the same in every process.
+        Source::RedisStream(_) => None,
         // Who reads it comes with credentials that are in no file.
         Source::Http(http) if !http.forward_headers.is_empty() => None,
         Source::Http(_) | Source::RedisKey(_) | Source::Publish(_) => Some(definition),
@@ -323,6 +325,6 @@ fn alphabet(source: &Source) -> Alphabet {
             Alphabet::VisibleAscii
         }
         Source::Http(_) | Source::Sse(_) | Source::Publish(_) => Alphabet::Any,
-        Source::RedisKey(_) | Source::RedisPubSub(_) => Alphabet::RedisKey,
+        Source::RedisKey(_) | Source::RedisPubSub(_) | Source::RedisStream(_) => Alphabet::RedisKey,
     }
 }

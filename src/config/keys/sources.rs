@@ -25,12 +25,12 @@ pub(in crate::config) static REDIS_SOURCE: Table = table(&[
     key("zset", Text, "A sorted set: an array of {member, score} by rank."),
     key("json", Text, "A RedisJSON document."),
     key("channel", Text, "A pub/sub channel; with `*`, `?` or `[` a pattern, and then without {name}."),
-    later("stream"),
+    key("stream", Text, "A Redis stream: an object of each entry's fields, under the entry's id. It begins with a literal and may hold {name}."),
     key("watch", choice(&["auto", "tracking", "keyspace", "poll"]), "How a change of a key is noticed: the server announces it (client tracking, keyspace notifications), or every is all there is. auto: the first that the server allows.").or("auto"),
-    key("format", choice(&["auto", "json", "text"]), "auto: JSON when it parses as JSON, else text.").or("auto"),
+    key("format", choice(&["auto", "json", "text"]), "auto: JSON when it parses as JSON, else text; of collections and streams only json makes more than strings.").or("auto"),
     key("envelope", choice(&["none", "flask-sse"]), "What wraps the messages of a channel.").or("none"),
 ])
-.with_one_of(&["key", "hash", "list", "set", "zset", "json", "channel"]);
+.with_one_of(&["key", "hash", "list", "set", "zset", "json", "channel", "stream"]);
 
 pub(in crate::config) static SSE_SOURCE: Table = table(&[
     key("upstream", Text, "A name from upstreams.").needed("upstream: NAME"),

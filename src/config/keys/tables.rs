@@ -97,7 +97,7 @@ pub(in crate::config) static STREAM: Table = table(&[
     key("path", Text, "Where clients connect; {name} is one segment.").needed("path: /v1/prices/{symbol}"),
     key("params", Map(&Text), "For a parameter the pattern that its whole value must match; default [A-Za-z0-9._~-]{1,128}.").or("{}"),
     key("http", Section(&HTTP_SOURCE), "Source: a REST resource, polled."),
-    key("redis", Section(&REDIS_SOURCE), "Source: a Redis key, polled, or a pub/sub channel."),
+    key("redis", Section(&REDIS_SOURCE), "Source: a Redis key, polled, a pub/sub channel, or a Redis stream."),
     key("publish", Section(&PUBLISH_SOURCE), "Source: what is POSTed to a path."),
     key("sse", Section(&SSE_SOURCE), "Source: an event stream of an upstream, one connection for all clients."),
     key("every", duration(50, DAY), "From poll start to poll start.").or("2s"),

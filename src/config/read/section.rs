@@ -1,4 +1,4 @@
-//! A map with a [`Table`]: unknown keys, keys that come later, and defaults.
+//! A map with a [`Table`]: unknown keys, keys that are refused, and defaults.
 
 #[cfg(test)]
 use std::collections::BTreeSet;
@@ -144,21 +144,13 @@ impl<'a> Section<'a> {
         values: &[(&str, T)],
     ) -> Option<T> {
         let words: Vec<&str> = values.iter().map(|(word, _)| *word).collect();
-        let later = match self.kind(name) {
-            Some(Kind::Choice { now, later }) => {
-                debug_assert_eq!(&words[..], *now, "{name}");
-                *later
-            }
-            _ => &[],
-        };
+        if let Some(Kind::Choice(known)) = self.kind(name) {
+            debug_assert_eq!(&words[..], *known, "{name}");
+        }
         let hint = format!("write {}", or(&words));
         let text = item.any_text();
         if let Some((_, value)) = values.iter().find(|(word, _)| text == Some(*word)) {
             return Some(*value);
-        }
-        if text.is_some_and(|text| later.contains(&text)) {
-            item.problem(format!("{} is not supported yet ({hint})", item.shown()));
-            return None;
         }
         item.mismatch(&or(&words), &hint)
     }
@@ -230,7 +222,7 @@ impl<'a> Section<'a> {
 
     fn kind(&self, name: &str) -> Option<&'static Kind> {
         match &self.table.key(name)?.kind {
-            Kind::List(inner @ Kind::Choice { .. }) => Some(inner),
+            Kind::List(inner @ Kind::Choice(_)) => Some(inner),
             kind => Some(kind),
         }
     }

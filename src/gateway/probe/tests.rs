@@ -7,6 +7,7 @@ use tokio::time::sleep;
 
 use super::*;
 use crate::source::Message;
+use crate::sse::EntryId;
 
 const EVERY: Duration = Duration::from_secs(2);
 
@@ -299,6 +300,29 @@ async fn two_messages_are_awaited() {
             "event: x|data: 1",
         ]
     );
+}
+
+/// CONTRACT §6 "Redis streams": a client would get the ids of the entries.
+#[tokio::test(start_paused = true)]
+async fn entries_are_told_under_their_ids() {
+    let id = |ms| EntryId { ms, seq: 0 };
+    let items = [
+        FeedItem::From(id(4)),
+        FeedItem::Entry(id(5), json("1")),
+        FeedItem::Entry(id(6), json("2")),
+    ];
+    let mut steps = Vec::new();
+    let feed = Items(items.into());
+    let outcome = client("redis: {server: r, stream: s}", "deliver: [value]")
+        .listen(feed, &mut |step| steps.push(step))
+        .await;
+    assert_eq!(outcome, Outcome::Answered);
+    let events = steps.iter().filter_map(|step| match step {
+        Step::Events(events) => events.as_deref(),
+        _ => None,
+    });
+    let events: Vec<_> = events.collect();
+    assert_eq!(events, ["id: 5-0\ndata: 1\n\n", "id: 6-0\ndata: 2\n\n"]);
 }
 
 #[tokio::test(start_paused = true)]

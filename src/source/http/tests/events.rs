@@ -38,6 +38,8 @@ async fn told(feed: &mut EventFeed) -> String {
     match item.expect("in time") {
         FeedItem::Up => "up".into(),
         FeedItem::Resumed => "resumed".into(),
+        FeedItem::From(id) => format!("from {id}"),
+        FeedItem::Entry(id, data) => format!("{id} {}", data.encoded()),
         FeedItem::Down(error) => format!("down {}", error.cause),
         FeedItem::Refused(why) => format!("refused {why}"),
         FeedItem::Missed(why) => format!("missed {why}"),
