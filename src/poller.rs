@@ -51,7 +51,7 @@ pub fn run<S: Source>(
     channel: Arc<Channel>,
     hub: Arc<Hub>,
     schedule: Schedule,
-    plan: Plan,
+    plan: impl Into<Arc<Plan>>,
 ) -> impl Future<Output = ()> + Send {
     let now = Instant::now();
     let mut poller = Poller {
@@ -59,7 +59,7 @@ pub fn run<S: Source>(
         channel,
         hub,
         schedule,
-        plan,
+        plan: plan.into(),
         watched_since: now,
         due: now,
         earliest: now,
@@ -76,7 +76,8 @@ struct Poller<S> {
     channel: Arc<Channel>,
     hub: Arc<Hub>,
     schedule: Schedule,
-    plan: Plan,
+    /// One for all channels of the stream.
+    plan: Arc<Plan>,
     /// Since when readings are wanted.
     watched_since: Instant,
     /// When the next poll is due.

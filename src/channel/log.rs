@@ -88,7 +88,8 @@ impl Log {
         Self {
             bounds,
             epoch,
-            entries: VecDeque::new(),
+            // Most hold the current value and nothing else.
+            entries: VecDeque::with_capacity(1),
             next: 0,
             seq: 0,
             base: EventId { epoch, seq: 0 },

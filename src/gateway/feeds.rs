@@ -19,7 +19,6 @@ use crate::cluster::{Member, Writer};
 use crate::config::{Source, Start, Stream};
 use crate::diff::ArrayKeys;
 use crate::metrics::StreamMetrics;
-use crate::poller::gate::Gate;
 use crate::poller::schedule::{Bounds, Schedule};
 use crate::poller::{self, Plan, archive, feed};
 use crate::source::http::{EventFeed, HttpSource};
@@ -36,6 +35,8 @@ pub(super) struct Way {
     /// Of drafts: their polls alone are counted, as the rest is counted where clients read.
     pub(super) draft_spec: Arc<Spec>,
     pub(super) access: Access,
+    /// How it is polled, if it is.
+    pub(super) plan: Arc<Plan>,
     pub(super) shared: Option<Arc<Shared>>,
     pub(super) stop: CancellationToken,
     pub(super) members: TaskTracker,
@@ -56,9 +57,8 @@ impl Way {
     }
 
     fn feed(&self, channel: Arc<Channel>, hub: Arc<Hub>) {
-        let (stream, access) = (self.stream.clone(), self.access.clone());
-        let always = stream.start == Start::Always;
-        let run = move || feed_channel(&stream, &access, &channel, &hub, always);
+        let (stream, access, plan) = (self.stream.clone(), self.access.clone(), self.plan.clone());
+        let run = move || feed_channel(&stream, &access, &plan, &channel, &hub);
         // Boxed: what waits for the token holds what it runs four times over; borrowed: what supervises holds it twice. There
         // is one for each channel.
         let run = Box::pin(async move { supervised(&run).await });
@@ -85,11 +85,15 @@ impl Way {
     /// Reads the source into a draft of the channel.
     fn writer(&self, key: ChannelKey, hub: Arc<Hub>) -> Writer {
         let way = self.clone();
+        let plan = Arc::new(Plan {
+            always: true,
+            ..Plan::clone(&self.plan)
+        });
         Box::new(move || {
             let draft = Arc::new(Channel::new(key.clone(), way.draft_spec.clone()));
             let (stream, access) = (way.stream.clone(), way.access.clone());
-            let (read, hub) = (draft.clone(), hub.clone());
-            let work = supervised(move || feed_channel(&stream, &access, &read, &hub, true));
+            let (plan, read, hub) = (plan.clone(), draft.clone(), hub.clone());
+            let work = supervised(move || feed_channel(&stream, &access, &plan, &read, &hub));
             (draft, Box::pin(work))
         })
     }
@@ -99,56 +103,54 @@ impl Way {
 pub(super) async fn supervised<F: Future<Output = ()>>(run: impl Fn() -> F) {
     while AssertUnwindSafe(run()).catch_unwind().await.is_err() {
         error!("a poller panicked and is started again");
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        // Boxed: it is rare, and there is room for it in each.
+        Box::pin(tokio::time::sleep(Duration::from_secs(1))).await;
     }
 }
 
-/// What feeds a channel until nobody can want it; `always`: though nobody reads. Boxed, so that it takes what its kind takes,
-/// not what the largest does.
+/// What feeds a channel until nobody can want it. Boxed, so that it takes what its kind takes, not what the largest does.
 fn feed_channel(
     stream: &Arc<Stream>,
     access: &Access,
+    plan: &Arc<Plan>,
     channel: &Arc<Channel>,
     hub: &Arc<Hub>,
-    always: bool,
 ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
     let params = channel.key().params.clone();
     let (fed, hub) = (channel.clone(), hub.clone());
     match (&stream.source, access) {
-        (Source::Http(source), Access::Http(client, gate)) => {
+        (Source::Http(source), Access::Http(client, _)) => {
             let forwarded = channel.key().forwarded.clone();
             let reader = HttpSource::new(client.clone(), source.clone(), params, forwarded);
-            let plan = plan(stream, Some(gate.clone()), always);
             Box::pin(poller::run(
                 reader,
                 fed,
                 hub,
                 schedule(stream, channel),
-                plan,
+                plan.clone(),
             ))
         }
         (Source::RedisKey(source), Access::Redis(client)) => {
             let reader = RedisKeySource::new(client.clone(), source.clone(), &params);
-            let plan = plan(stream, None, always);
             Box::pin(poller::run(
                 reader,
                 fed,
                 hub,
                 schedule(stream, channel),
-                plan,
+                plan.clone(),
             ))
         }
         (Source::RedisPubSub(source), Access::Redis(client)) => {
             let (client, source) = (client.clone(), source.clone());
             let open = move || PubSubFeed::new(client.clone(), source.as_ref().clone(), &params);
-            Box::pin(feed::run(open, fed, hub, listening(stream, always)))
+            Box::pin(feed::run(open, fed, hub, listening(plan)))
         }
         (Source::RedisStream(source), Access::Redis(client)) => {
             let (client, source, every) = (client.clone(), source.clone(), stream.every);
             let past = StreamArchive::new(&client, &source, &params);
             let open = move || StreamFeed::new(&client, &source, &params, every);
             let (select, resume) = (stream.select.clone(), stream.resume);
-            let plan = listening(stream, always);
+            let plan = listening(plan);
             Box::pin(async move {
                 tokio::select! {
                     () = feed::run(open, fed.clone(), hub, plan) => {}
@@ -162,7 +164,7 @@ fn feed_channel(
             let (client, source) = (client.clone(), source.clone());
             let open =
                 move || EventFeed::new(client.clone(), source.clone(), params.clone(), keeps_names);
-            Box::pin(feed::run(open, fed, hub, listening(stream, always)))
+            Box::pin(feed::run(open, fed, hub, listening(plan)))
         }
         (Source::Publish(_), _) => Box::pin(feed::keep(fed, hub, stream.history.age)),
         // What a source is read with is chosen by its kind.
@@ -204,10 +206,15 @@ pub(super) fn spec(stream: &Stream, metrics: Arc<StreamMetrics>) -> Spec {
     }
 }
 
-fn plan(stream: &Stream, gate: Option<Arc<Gate>>, always: bool) -> Plan {
+/// How the channels of `stream` are polled.
+pub(super) fn plan(stream: &Stream, access: &Access) -> Plan {
+    let gate = match access {
+        Access::Http(_, gate) => Some(gate.clone()),
+        Access::Redis(_) | Access::Nothing => None,
+    };
     Plan {
         select: stream.select.clone(),
-        always,
+        always: stream.start == Start::Always,
         linger: stream.linger,
         keep: stream.history.age,
         stale_after: stream.stale_after,
@@ -215,11 +222,11 @@ fn plan(stream: &Stream, gate: Option<Arc<Gate>>, always: bool) -> Plan {
     }
 }
 
-fn listening(stream: &Stream, always: bool) -> feed::Plan {
+fn listening(plan: &Plan) -> feed::Plan {
     feed::Plan {
-        select: stream.select.clone(),
-        always,
-        linger: stream.linger,
+        select: plan.select.clone(),
+        always: plan.always,
+        linger: plan.linger,
     }
 }
 

@@ -93,6 +93,7 @@ impl Standing {
         if let (Source::Publish(_), Some(shared)) = (&stream.source, &shared) {
             publisher.share(standing.id, shared.clone());
         }
+        let access = sources.access(stream);
         let way = feeds::Way {
             stream: stream.clone(),
             draft_spec: Arc::new(feeds::spec(stream, Arc::new(counts.polls_only()))),
@@ -100,7 +101,8 @@ impl Standing {
                 shared: stream.sharing.is_some(),
                 ..feeds::spec(stream, counts)
             }),
-            access: sources.access(stream),
+            plan: Arc::new(feeds::plan(stream, &access)),
+            access,
             shared,
             stop: standing.stop.clone(),
             members: ground.members.clone(),
