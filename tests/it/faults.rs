@@ -182,14 +182,13 @@ impl Run {
         }
     }
 
-    /// Waits until the process holds no more than at the `baseline`; what it holds then.
+    /// Waits until the process, the only one, holds no more than at the `baseline`; what it holds then.
     async fn at_rest(&self, baseline: Option<Held>) -> Held {
-        let only = |held: Vec<Held>| held[0];
         let deadline = Instant::now() + AT_REST;
         loop {
             // What was published last is kept for whoever comes.
             let channels = self.world.metric("wellspring_channels").await;
-            let held = only(self.world.held());
+            let held = self.world.held()[0];
             let is_back = baseline.is_none_or(|baseline| {
                 held.pid == baseline.pid
                     && held.descriptors <= baseline.descriptors + 4
