@@ -160,7 +160,14 @@ async fn replicas_share_polls_events_and_ids() {
 }
 
 /// Whatever ends the holder: another one polls within 3 intervals, and no client misses an event or gets one twice.
-async fn lose_holder(signal: &str) -> (Cluster, usize, Vec<(EventSource, usize, String)>) {
+async fn lose_holder(
+    signal: &str,
+) -> (
+    Cluster,
+    usize,
+    Vec<(EventSource, usize, String)>,
+    Vec<(usize, String)>,
+) {
     let cluster = Cluster::of_three().await;
     let mut streams = cluster.watch().await;
     let holder = holder(&cluster.upstream).await;
@@ -179,27 +186,31 @@ async fn lose_holder(signal: &str) -> (Cluster, usize, Vec<(EventSource, usize, 
     assert!(took < 3 * EVERY + Duration::from_millis(300), "{took:?}");
     println!("after {signal} another replica polled in {took:?}, at an interval of {EVERY:?}");
     let to = cluster.upstream.count() + 2;
-    for (replica, (stream, last, id)) in streams.iter_mut().enumerate() {
+    let mut seen = Vec::new();
+    for (replica, (stream, last, _)) in streams.iter_mut().enumerate() {
         if replica != holder {
-            (*last, *id) = count_on(stream, *last, to).await;
+            seen.push(sequence(stream, *last, to).await);
+            *last = to;
         }
     }
-    (cluster, holder, streams)
+    assert_alike(&seen[0], &seen[1]);
+    (cluster, holder, streams, seen.remove(0))
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_holder_is_replaced() {
-    let (cluster, holder, streams) = lose_holder("-KILL").await;
+    let (cluster, holder, streams, seen) = lose_holder("-KILL").await;
     // Its own clients come back to another one.
     let (_, last, id) = &streams[holder];
     let mut resumed = EventSource::resume(cluster.address((holder + 1) % 3), "/value", id).await;
-    count_on(&mut resumed, *last, last + 4).await;
+    let to = seen[seen.len() - 1].0;
+    assert_alike(&sequence(&mut resumed, *last, to).await, &seen);
 }
 
 /// Fencing: the old holder wakes up, believes that it holds the lease, and can append nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frozen_holder_that_returns_appends_nothing() {
-    let (cluster, holder, mut streams) = lose_holder("-STOP").await;
+    let (cluster, holder, mut streams, _) = lose_holder("-STOP").await;
     cluster.replicas[holder]
         .as_ref()
         .expect("it runs")
@@ -214,9 +225,16 @@ async fn a_frozen_holder_that_returns_appends_nothing() {
     assert_eq!(ids.len(), 1, "{ids:?}");
 }
 
-/// As [`count_on`]; the poll of a holder that was frozen is lost with it, so a number may be missing.
-async fn count_on_leniently(stream: &mut EventSource, mut last: usize, to: usize) -> String {
-    loop {
+/// As [`count_on`]; the poll of a holder that was frozen or killed is lost with it, so a number may be missing.
+async fn count_on_leniently(stream: &mut EventSource, last: usize, to: usize) -> String {
+    let seen = sequence(stream, last, to).await;
+    seen.into_iter().next_back().expect("one at least").1
+}
+
+/// What comes, in order, up to the first number that is at least `to`: numbers and ids.
+async fn sequence(stream: &mut EventSource, mut last: usize, to: usize) -> Vec<(usize, String)> {
+    let mut seen = Vec::new();
+    while last < to || seen.is_empty() {
         let event = stream.event().await;
         if event.name == "stale" || event.name == "fresh" {
             continue;
@@ -224,10 +242,23 @@ async fn count_on_leniently(stream: &mut EventSource, mut last: usize, to: usize
         let number = number(&event.data);
         assert!(number > last, "{number} after {last}");
         last = number;
-        if last >= to {
-            return event.id;
-        }
+        seen.push((number, event.id));
     }
+    seen
+}
+
+/// Nobody missed anything that others got.
+fn assert_alike(one: &[(usize, String)], other: &[(usize, String)]) {
+    let from = one[0].0.max(other[0].0);
+    let part = |seen: &[(usize, String)]| -> Vec<_> {
+        seen.iter()
+            .filter(|(number, _)| *number >= from)
+            .cloned()
+            .collect()
+    };
+    let (one, other) = (part(one), part(other));
+    let both = one.len().min(other.len());
+    assert_eq!(one[..both], other[..both]);
 }
 
 /// A holder that stops in order gives the lease up.
