@@ -159,17 +159,19 @@ impl Sources {
         }
     }
 
-    /// Publishes through the gateway. A number whose fate is unknown is not used again; at rest the last one is known.
+    /// Publishes through the gateway. A number whose fate is unknown is not used again. At rest, when nothing that was accepted
+    /// can be lost any more, one more is accepted.
     async fn post(&self, gateways: &[SocketAddr], oracle: &Oracle) {
-        let mut is_known = false;
+        let mut was_last = false;
         let mut turn = gateways.iter().cycle();
         loop {
-            if !self.is_resting() || !is_known {
+            let rests = self.is_resting();
+            if !rests || !was_last {
                 let number = self.next(Subject::Posted);
                 let document = Subject::Posted.document(number).to_string();
                 let gateway = turn.next().expect("a gateway");
                 let answer = timeout(PATIENCE * 4, post(*gateway, &document)).await;
-                is_known = match answer {
+                let is_accepted = match answer {
                     Ok(Some((202, body))) => {
                         let body: serde_json::Value =
                             serde_json::from_str(&body).unwrap_or_default();
@@ -188,6 +190,7 @@ impl Sources {
                         false
                     }
                 };
+                was_last = rests && is_accepted;
             }
             sleep(CHANGES).await;
         }
