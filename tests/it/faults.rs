@@ -20,8 +20,9 @@ use oracle::{CALM_EVERY, Subject};
 use schedule::{Bounds, Schedule, Step};
 use world::{Held, World};
 
-/// Within which everybody has what the source has, once everything is well again.
-const CONVERGES: Duration = Duration::from_secs(20);
+/// Within which everybody has what the source has, once everything is well again: a source that failed often is left alone for a
+/// minute, give or take a fifth.
+const CONVERGES: Duration = Duration::from_secs(75);
 
 /// Within which what clients held is given back, once they have left.
 const GIVEN_BACK: Duration = Duration::from_secs(20);
