@@ -326,7 +326,14 @@ impl Fold {
                 matches!(what, Upheaval::Redis | Upheaval::Oblivion)
             });
         let is_late = self.subject == Subject::Posted && oracle.uncertain.lock().contains(&n);
-        if (n < self.n && !is_behind && !is_late) || (n == self.n && !self.anew && !self.was_gone) {
+        // A value that was gone meanwhile is told again, also to who was away when it went.
+        let is_again = self.anew
+            || self.was_gone
+            || (self.subject == Subject::Keyed
+                && oracle.happened(self.since, |what| {
+                    matches!(what, Upheaval::Redis | Upheaval::Oblivion)
+                }));
+        if (n < self.n && !is_behind && !is_late) || (n == self.n && !is_again) {
             oracle.fault(format!("{self}: then {n} by {name} {id}"));
         }
         if state != self.subject.document(n) {
