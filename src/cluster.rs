@@ -24,8 +24,9 @@ use tracing::{debug, info, warn};
 use crate::channel::past::Past;
 use crate::channel::{Channel, Hub};
 use crate::poller;
-use crate::source::redis_log::{Claimed, Entry, Follower, Position, SharedLog, Token, Told};
+use crate::source::redis_log::{Claimed, Entry, Follower, SharedLog, Token, Told};
 use crate::source::{Cause, SourceError};
+use crate::sse::EntryId;
 
 /// After which Redis is asked again when it failed to answer, at first and at most.
 const RETRY: Duration = Duration::from_millis(500);
@@ -81,7 +82,7 @@ struct View {
     /// Since when it is followed.
     since: Instant,
     /// The newest entry.
-    at: Position,
+    at: EntryId,
     /// How things stand by it.
     standing: Option<Past>,
 }
@@ -99,14 +100,14 @@ impl View {
     fn new() -> Self {
         Self {
             since: Instant::now(),
-            at: Position::default(),
+            at: EntryId::ZERO,
             standing: None,
         }
     }
 
     /// The server may have lost what it had.
     fn forget(&mut self) {
-        (self.at, self.standing) = (Position::default(), None);
+        (self.at, self.standing) = (EntryId::ZERO, None);
     }
 }
 
@@ -301,7 +302,7 @@ impl Member {
         let read = |entry: &Entry| Some((entry.at, self.read(entry)?.unsettled()));
         let mut pasts: Vec<_> = entries.iter().filter_map(read).collect();
         // What is known is not told again: neither the values, nor how things stood between them.
-        let held = |(_, past): &(Position, Past)| self.channel.holds(past.known());
+        let held = |(_, past): &(EntryId, Past)| self.channel.holds(past.known());
         if let Some(last) = pasts.iter().rposition(held) {
             pasts.drain(..last);
             pasts[0].1 = pasts[0].1.standing();
@@ -334,7 +335,7 @@ impl Member {
         true
     }
 
-    fn follow_past(&self, view: &mut View, at: Position, past: &Past) {
+    fn follow_past(&self, view: &mut View, at: EntryId, past: &Past) {
         if let Err(error) = self.channel.follow(past) {
             warn!(channel = self.channel.name(), %error, "a shared value cannot be read");
         }

@@ -19,6 +19,7 @@ use ring::digest::{Context, SHA256};
 
 use super::redis_server::{Delivery, Place, RedisClient, Subscription, Topic};
 use super::{Cause, SourceError};
+use crate::sse::EntryId;
 use scripts::Script;
 
 /// Entries that are read at once.
@@ -51,15 +52,11 @@ pub struct Bounds {
     pub keep: Option<Duration>,
 }
 
-/// Where an entry stands in the log: what the server numbers it by.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Position(u64, u64);
-
 /// What is written at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// Where it stands.
-    pub at: Position,
+    pub at: EntryId,
     /// The id of the change before it.
     pub base: String,
     /// What is told, in the words of who wrote it.
@@ -87,7 +84,7 @@ pub enum Told {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Appended {
     /// It stands there.
-    At(Position),
+    At(EntryId),
     /// Nothing was written: the lease is another's, or nobody's.
     Fenced,
     /// Nothing was written: the log is not as the writer knows it.
@@ -104,7 +101,7 @@ pub struct Claimed {
     /// The id of the newest change; empty: there is none.
     pub newest: String,
     /// The newest entry.
-    pub at: Position,
+    pub at: EntryId,
     /// Since the source last confirmed what there is.
     pub age: Option<Duration>,
 }
@@ -170,14 +167,16 @@ impl SharedLog {
     }
 
     /// The entries after `at`, oldest first.
-    pub async fn after(&self, at: Position) -> Result<Vec<Entry>, SourceError> {
-        let now = self.server_time().await?;
+    pub async fn after(&self, at: EntryId) -> Result<Vec<Entry>, SourceError> {
+        let now = ms(self.place().time().await?);
         let mut entries: Vec<Entry> = Vec::new();
         let mut count = PAGE;
         loop {
-            let start = entries.last().map_or(at, |last| last.at);
+            let Some(start) = entries.last().map_or(at, |last| last.at).next() else {
+                return Ok(entries);
+            };
             let mut command = redis::cmd("XRANGE");
-            command.arg(&self.0.keys[0]).arg(start.next().to_string());
+            command.arg(&self.0.keys[0]).arg(start.to_string());
             command.arg("+").arg("COUNT").arg(count);
             let page = match self.run(&command).await {
                 Ok(Value::Array(page)) => page,
@@ -213,7 +212,7 @@ impl SharedLog {
             won: *won == 1,
             left: Duration::from_millis(u64::try_from(*left).unwrap_or_default()),
             newest: text(newest)?.to_owned(),
-            at: Position::parse(text(at)?).unwrap_or_default(),
+            at: EntryId::parse(text(at)?.as_bytes()).unwrap_or_default(),
             age: text(age)?.parse().ok().map(Duration::from_millis),
         })
     }
@@ -252,7 +251,7 @@ impl SharedLog {
         match text(&self.run(&command).await?) {
             Some("lease") => Ok(Appended::Fenced),
             Some("moved") => Ok(Appended::Moved),
-            Some(at) => Position::parse(at)
+            Some(at) => EntryId::parse(at.as_bytes())
                 .map(Appended::At)
                 .ok_or_else(|| unexpected("an append")),
             None => Err(unexpected("an append")),
@@ -280,25 +279,13 @@ impl SharedLog {
         self.run(&command).await.map(drop)
     }
 
-    /// In milliseconds, where the keys are.
-    async fn server_time(&self) -> Result<u64, SourceError> {
-        let Value::Array(time) = self.run(&redis::cmd("TIME")).await? else {
-            return Err(unexpected("TIME"));
-        };
-        let number = |value: &Value| text(value)?.parse::<u64>().ok();
-        match time.as_slice() {
-            [seconds, micros] => number(seconds)
-                .zip(number(micros))
-                .map(|(seconds, micros)| seconds * 1000 + micros / 1000)
-                .ok_or_else(|| unexpected("TIME")),
-            _ => Err(unexpected("TIME")),
-        }
+    async fn run(&self, command: &redis::Cmd) -> Result<Value, SourceError> {
+        self.place().run(command).await
     }
 
-    async fn run(&self, command: &redis::Cmd) -> Result<Value, SourceError> {
+    fn place(&self) -> &Place {
         let Shared { client, keys, .. } = &*self.0;
-        let place = self.0.place.get_or_init(|| client.place(&keys[0]));
-        place.run(command).await
+        self.0.place.get_or_init(|| client.place(&keys[0]))
     }
 
     fn script(&self, script: Script) -> redis::Cmd {
@@ -344,32 +331,12 @@ impl fmt::Debug for Follower {
     }
 }
 
-impl Position {
-    fn parse(text: &str) -> Option<Self> {
-        let (time, count) = text.split_once('-')?;
-        Some(Self(time.parse().ok()?, count.parse().ok()?))
-    }
-
-    fn next(self) -> Self {
-        match self.1.checked_add(1) {
-            Some(count) => Self(self.0, count),
-            None => Self(self.0 + 1, 0),
-        }
-    }
-}
-
-impl fmt::Display for Position {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.0, self.1)
-    }
-}
-
 fn read_news(message: &[u8]) -> Option<Entry> {
     let message = std::str::from_utf8(message).ok()?;
     let (at, rest) = message.split_once(' ')?;
     let (base, past) = rest.split_once(' ')?;
     Some(Entry {
-        at: Position::parse(at)?,
+        at: EntryId::parse(at.as_bytes())?,
         base: base.to_owned(),
         past: past.to_owned(),
         age: Duration::ZERO,
@@ -386,12 +353,12 @@ fn read_entry(entry: Value, now: u64) -> Option<Entry> {
     let [_, base, _, past] = fields.as_slice() else {
         return None;
     };
-    let at = Position::parse(text(at)?)?;
+    let at = EntryId::parse(text(at)?.as_bytes())?;
     Some(Entry {
         at,
         base: text(base)?.to_owned(),
         past: text(past)?.to_owned(),
-        age: Duration::from_millis(now.saturating_sub(at.0)),
+        age: Duration::from_millis(now.saturating_sub(at.ms)),
     })
 }
 

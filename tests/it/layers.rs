@@ -14,7 +14,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("config", &["params", "value", "sse", "channel", "token"]),
     ("source", &["value", "sse", "params", "config", "metrics"]),
     ("poller", &["source", "channel", "value", "sse", "metrics"]),
-    ("cluster", &["source", "poller", "channel"]),
+    ("cluster", &["source", "poller", "channel", "sse"]),
     ("fanout", &["channel", "sse"]),
     (
         "edge",

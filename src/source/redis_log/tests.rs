@@ -85,7 +85,7 @@ async fn only_the_holder_that_knows_the_log_appends() {
     let other = two.renew(&second, LEASE, None, "e-2").await.expect("asked");
     assert!(!other, "the log has lost what its writer knows");
     assert_eq!(
-        texts(&two.after(Position::default()).await.expect("read")),
+        texts(&two.after(EntryId::ZERO).await.expect("read")),
         [("e-0", "x")]
     );
 }
@@ -151,7 +151,7 @@ async fn the_log_is_bounded_and_keeps_the_newest_change() {
             .await
             .expect("asked");
     }
-    let kept = log.after(Position::default()).await.expect("read");
+    let kept = log.after(EntryId::ZERO).await.expect("read");
     assert_eq!(kept.len(), BOUNDS.entries);
     let large = "x".repeat(300);
     log.append(&token, news(&ids, 8, &large))
@@ -168,7 +168,7 @@ async fn the_log_is_bounded_and_keeps_the_newest_change() {
         };
         log.append(&token, standing).await.expect("asked");
     }
-    let kept = log.after(Position::default()).await.expect("read");
+    let kept = log.after(EntryId::ZERO).await.expect("read");
     assert_eq!(kept[0].past, large);
     assert_eq!(kept.len(), 2, "the newest change, and how things stand");
     let claimed = log.claim(&token, LEASE).await.expect("asked");
@@ -191,7 +191,7 @@ async fn publishers_get_ids_from_the_server() {
     assert_eq!(one.publish("aa", "1").await.expect("asked"), "aa-1");
     assert_eq!(two.publish("bb", "2").await.expect("asked"), "bb-2");
     one.found("aa-0", "aa-1", "1").await.expect("asked");
-    let kept = one.after(Position::default()).await.expect("read");
+    let kept = one.after(EntryId::ZERO).await.expect("read");
     assert_eq!(texts(&kept), [("aa-0", "1"), ("aa-1", "2")]);
     redis.cli(&["FLUSHALL"]);
     one.found("aa-0", "bb-2", "both").await.expect("asked");
@@ -212,10 +212,7 @@ async fn a_long_log_comes_whole() {
     for _ in 0..100 {
         log.publish("aa", &text).await.expect("asked");
     }
-    assert_eq!(
-        log.after(Position::default()).await.expect("read").len(),
-        100
-    );
+    assert_eq!(log.after(EntryId::ZERO).await.expect("read").len(), 100);
     eventually(|| redis.cli(&["DBSIZE"]).contains('2')).await;
     assert!(
         redis
@@ -260,7 +257,7 @@ async fn a_user_with_few_rights_is_enough() {
     );
     log.release(&token).await.expect("allowed");
     assert!(matches!(soon(follower.next()).await, Told::Released));
-    log.after(Position::default()).await.expect("allowed");
+    log.after(EntryId::ZERO).await.expect("allowed");
     log.found("e-0", "e-1", "x").await.expect("allowed");
     let kept = Bounds {
         keep: None,

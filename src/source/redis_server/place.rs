@@ -112,6 +112,14 @@ impl Place {
         Err(SourceError::new(Cause::Redis, why))
     }
 
+    /// The clock of the server, since 1970. An error where the user may not ask for it.
+    pub(in crate::source) async fn time(&self) -> Result<Duration, SourceError> {
+        let answer = self.run(&redis::cmd("TIME")).await?;
+        time(&answer).ok_or_else(|| {
+            SourceError::new(Cause::Redis, "the server answered TIME with something else")
+        })
+    }
+
     /// The connection on which changes of the key are announced; `None` while nobody knows where that is.
     pub(in crate::source) fn pushes(&self) -> Option<Arc<Pushes>> {
         // It may have moved meanwhile; when nobody has it, nobody tells of it.
@@ -214,6 +222,20 @@ impl std::fmt::Debug for Place {
             .field("slot", &self.slot)
             .finish_non_exhaustive()
     }
+}
+
+/// Seconds and microseconds.
+fn time(answer: &Value) -> Option<Duration> {
+    let Value::Array(parts) = answer else {
+        return None;
+    };
+    let number = |at: usize| -> Option<u64> {
+        match parts.get(at)? {
+            Value::BulkString(text) => std::str::from_utf8(text).ok()?.parse().ok(),
+            _ => None,
+        }
+    };
+    Some(Duration::from_secs(number(0)?) + Duration::from_micros(number(1)?))
 }
 
 /// Where the node at `at` sends us.

@@ -153,12 +153,7 @@ impl Reader {
         let mut best: Option<(Duration, Duration, Duration)> = None;
         for _ in 0..CLOCK_READINGS {
             let asked = Instant::now();
-            let now = self
-                .place
-                .run(&redis::cmd("TIME"))
-                .await
-                .ok()
-                .and_then(time)?;
+            let now = self.place.time().await.ok()?;
             let (took, since) = (asked.elapsed(), opened.elapsed());
             if best.is_none_or(|(least, ..)| took < least) {
                 best = Some((took, now, since));
@@ -245,20 +240,6 @@ fn info(reply: redis::Value) -> Option<Info> {
         first,
         last: entry_id(value("last-generated-id")?)?,
     })
-}
-
-/// Of TIME: seconds and microseconds.
-fn time(reply: redis::Value) -> Option<Duration> {
-    let redis::Value::Array(parts) = reply else {
-        return None;
-    };
-    let number = |at: usize| -> Option<u64> {
-        std::str::from_utf8(bytes(parts.get(at)?)?)
-            .ok()?
-            .parse()
-            .ok()
-    };
-    Some(Duration::from_secs(number(0)?) + Duration::from_micros(number(1)?))
 }
 
 fn entry_id(value: &redis::Value) -> Option<EntryId> {
