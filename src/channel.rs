@@ -249,6 +249,12 @@ impl Channel {
         self.spec.metrics()
     }
 
+    /// A poll served all who read: each of them would have asked for itself.
+    pub fn count_saved(&self) {
+        let others = self.readers().saturating_sub(1);
+        self.metrics().saved.inc_by(others as u64);
+    }
+
     /// Tells it from all others, and nothing about it.
     pub fn id(&self) -> ChannelId {
         self.id

@@ -23,7 +23,7 @@ use tracing::{debug, info, warn};
 
 use crate::channel::past::Past;
 use crate::channel::{Channel, Hub};
-use crate::poller;
+use crate::poller::{self, Plan};
 use crate::source::redis_log::{Claimed, Entry, Follower, SharedLog, Token, Told};
 use crate::source::{Cause, SourceError};
 use crate::sse::EntryId;
@@ -38,28 +38,13 @@ const READ_AGAIN: Duration = Duration::from_secs(60);
 /// Reads the source into a draft, until it is dropped.
 pub type Writer = Box<dyn Fn() -> (Arc<Channel>, BoxFuture<'static, ()>) + Send + Sync>;
 
-/// How a shared channel is followed.
+/// How long replicas read the source in turn.
 #[derive(Clone, Copy, Debug)]
-pub struct Plan {
-    /// Follows though nobody reads.
-    pub always: bool,
-    /// How long following goes on after the last reader.
-    pub linger: Duration,
-    /// How long a channel is kept after that, for readers that resume.
-    pub keep: Duration,
-    /// `None`: it is listened to, or published, and has no interval.
-    pub polled: Option<Polled>,
+pub struct Term {
+    /// From poll start to poll start; `None`: it is listened to, or published, and has no interval.
+    pub every: Option<Duration>,
     /// How long a replica that does not renew it has the lease: 2 intervals, so that another polls within 3.
     pub lease: Duration,
-}
-
-/// What is read again and again.
-#[derive(Clone, Copy, Debug)]
-pub struct Polled {
-    /// From poll start to poll start.
-    pub every: Duration,
-    /// A value that nobody has confirmed for so long is stale.
-    pub stale_after: Duration,
 }
 
 /// One replica's part in a shared channel.
@@ -72,8 +57,10 @@ pub struct Member {
     pub log: SharedLog,
     /// Reads the source while the lease is ours; `None`: whoever publishes writes.
     pub writer: Option<Writer>,
-    /// How it is followed.
-    pub plan: Plan,
+    /// When it is followed.
+    pub plan: Arc<Plan>,
+    /// How long the lease is ours.
+    pub term: Term,
 }
 
 /// What a member has of the log.
@@ -116,7 +103,7 @@ impl Member {
     pub async fn run(&self, stop: &CancellationToken) {
         loop {
             // Others may read on: whoever comes back here waits until the log was read.
-            if !self.wanted() && self.channel.rest(Instant::now()) {
+            if !self.plan.wants(&self.channel) && self.channel.rest(Instant::now()) {
                 tokio::select! {
                     somebody = poller::rest(&self.channel, &self.hub, self.plan.keep) => {
                         if !somebody {
@@ -138,17 +125,6 @@ impl Member {
         }
     }
 
-    fn wanted(&self) -> bool {
-        self.plan.always || self.channel.wanted(self.plan.linger)
-    }
-
-    async fn unwanted(&self) {
-        match self.plan.always {
-            true => std::future::pending().await,
-            false => poller::feed::unwanted(&self.channel, self.plan.linger).await,
-        }
-    }
-
     async fn follow(&self, token: &Token, stop: &CancellationToken) -> End {
         let mut follower = self.log.follow();
         let mut view = View::new();
@@ -159,7 +135,7 @@ impl Member {
         loop {
             let stale_at = self.stale_at(&view);
             // Whoever has the lease says now and then that the source confirms the value, or that it does not.
-            let silent_at = stale_at.map(|at| at + self.plan.lease);
+            let silent_at = stale_at.map(|at| at + self.term.lease);
             let done = tokio::select! {
                 told = follower.next() => match told {
                     Told::Up => {
@@ -203,7 +179,7 @@ impl Member {
                     self.mark_stale(Cause::Redis);
                     continue;
                 }
-                () = self.unwanted() => return End::Unwanted,
+                () = self.plan.unwanted(&self.channel) => return End::Unwanted,
                 () = stop.cancelled() => return End::Stopped,
             };
             match done {
@@ -238,7 +214,7 @@ impl Member {
             return Ok(Asked::AgainIn(READ_AGAIN));
         };
         let asked = Instant::now();
-        let claimed = self.log.claim(token, self.plan.lease).await?;
+        let claimed = self.log.claim(token, self.term.lease).await?;
         if claimed.at != view.at {
             if claimed.at < view.at {
                 view.forget();
@@ -252,8 +228,8 @@ impl Member {
         }
         if claimed.won {
             debug!(channel = self.channel.name(), "reading for all replicas");
-            let term = lead::Term::new(self, writer, token, asked, &claimed);
-            let end = term.lead(view, follower, stop).await;
+            let lead = lead::Lead::new(self, writer, token, asked, &claimed);
+            let end = lead.run(view, follower, stop).await;
             debug!(
                 channel = self.channel.name(),
                 ?end,
@@ -262,22 +238,22 @@ impl Member {
             return Ok(match end? {
                 Some(end) => Asked::End(end),
                 // Whatever it was, the source must not be read in a loop.
-                None => Asked::AgainIn(self.plan.lease / 4),
+                None => Asked::AgainIn(self.term.lease / 4),
             });
         }
         // A little later than it can be free, and not all at once.
-        let jitter = self.plan.lease.mul_f64(fastrand::f64() / 10.0);
+        let jitter = self.term.lease.mul_f64(fastrand::f64() / 10.0);
         Ok(Asked::AgainIn(claimed.left + jitter))
     }
 
     /// Whether what is in the log stands for the source until it is read again: by whoever reads it, or here when its interval is over.
     fn holds(&self, claimed: &Claimed) -> bool {
-        let Some(polled) = self.plan.polled else {
+        let Some(every) = self.term.every else {
             return true;
         };
         let most = match claimed.won {
-            true => polled.every,
-            false => polled.stale_after,
+            true => every,
+            false => self.plan.stale_after,
         };
         claimed.age.is_some_and(|age| age < most)
     }
@@ -354,19 +330,15 @@ impl Member {
 
     /// When silence is to be told; `None`: there is no such time.
     fn stale_at(&self, view: &View) -> Option<Instant> {
-        let polled = self.plan.polled?;
-        let confirmed = self.channel.confirmed_at();
-        let at = confirmed.map_or(view.since, |at| at.max(view.since));
-        Some(at + polled.stale_after)
+        let at = self.plan.stale_at(&self.channel, view.since);
+        self.term.every.map(|_| at)
     }
 
-    /// Tells readers that nobody confirms the value any more, if that is so by now; else lets newcomers have it.
+    /// Tells readers that nobody confirms the value any more: in an interval's time, where there is one.
     fn mark_stale(&self, cause: Cause) {
-        let confirmed = self.channel.confirmed_at().map(|at| at.elapsed());
-        let still = self.plan.polled.zip(confirmed);
-        match still.is_some_and(|(polled, age)| age < polled.stale_after) {
-            true => self.channel.settle(),
-            false => self.channel.stale(cause.as_str()),
+        match self.term.every {
+            Some(_) => self.plan.mark_stale(&self.channel, cause),
+            None => self.channel.stale(cause.as_str()),
         }
     }
 

@@ -28,14 +28,14 @@ use schedule::{Outcome, Schedule};
 /// Polls in a row that are left out because the source knows better; the next one is made all the same, as a safety net.
 const LEFT_OUT: u32 = 9;
 
-/// How a channel is polled.
+/// How a channel is polled, or listened for, and when.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// What part of a reading is the value.
+    /// What part of a reading, or of a message, is the value.
     pub select: Selector,
-    /// Polls though nobody reads.
+    /// Feeds it though nobody reads.
     pub always: bool,
-    /// How long polling goes on after the last reader.
+    /// How long that goes on after the last reader.
     pub linger: Duration,
     /// How long a channel is kept after that, for readers that resume.
     pub keep: Duration,
@@ -43,6 +43,40 @@ pub struct Plan {
     pub stale_after: Duration,
     /// What the polls of one upstream share; Redis servers need none.
     pub gate: Option<Arc<Gate>>,
+}
+
+impl Plan {
+    /// Whether the channel is to be fed now.
+    pub(crate) fn wants(&self, channel: &Channel) -> bool {
+        self.always || channel.wanted(self.linger)
+    }
+
+    /// Completes when it is not to be fed any more.
+    pub(crate) async fn unwanted(&self, channel: &Channel) {
+        match self.always {
+            true => std::future::pending().await,
+            false => feed::unwanted(channel, self.linger).await,
+        }
+    }
+
+    /// Tells readers that the value is not confirmed any more, if that is so by now; else lets newcomers have it.
+    pub(crate) fn mark_stale(&self, channel: &Channel, cause: Cause) {
+        // Without anything to keep serving there is nothing to wait for.
+        match channel.confirmed_at() {
+            Some(at)
+                if at + self.stale_after > Instant::now() && !channel.refuses(cause.as_str()) =>
+            {
+                channel.settle();
+            }
+            _ => channel.stale(cause.as_str()),
+        }
+    }
+
+    /// When silence of the source is to be told.
+    pub(crate) fn stale_at(&self, channel: &Channel, watched_since: Instant) -> Instant {
+        let confirmed = channel.confirmed_at();
+        confirmed.map_or(watched_since, |at| at.max(watched_since)) + self.stale_after
+    }
 }
 
 /// Polls `source` into `channel` until nobody can want it any more.
@@ -113,7 +147,7 @@ impl<S: Source> Poller<S> {
             self.due = Instant::now();
         }
         loop {
-            if !wanted(&self.channel, &self.plan) {
+            if !self.plan.wants(&self.channel) {
                 self.channel.no_poll_due();
                 // What was confirmed less than an interval ago still stands; an older value does not.
                 if self.channel.rest(self.due) {
@@ -145,7 +179,7 @@ impl<S: Source> Poller<S> {
                 Wake::Unwanted => continue,
                 Wake::Stale => {
                     let cause = self.failing.unwrap_or(Cause::Timeout);
-                    mark_stale(&self.channel, cause, &self.plan);
+                    self.plan.mark_stale(&self.channel, cause);
                     continue;
                 }
             }
@@ -156,7 +190,7 @@ impl<S: Source> Poller<S> {
     /// Waits for the next poll, or for what comes before. One timer serves for all deadlines, as it is there for each channel.
     async fn wait(&mut self) -> Wake {
         let (channel, plan) = (&*self.channel, &self.plan);
-        let stale_at = stale_at(channel, self.watched_since, plan);
+        let stale_at = plan.stale_at(channel, self.watched_since);
         let stale_at = (self.failing.is_some() && stale_at > Instant::now()).then_some(stale_at);
         let hints = self.earliest <= Instant::now();
         let hint = hint(&mut self.source, plan);
@@ -165,7 +199,7 @@ impl<S: Source> Poller<S> {
             let changed = channel.demand_changed();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            if !wanted(channel, plan) {
+            if !plan.wants(channel) {
                 return Wake::Unwanted;
             }
             let left = channel.unread_since().filter(|_| !plan.always);
@@ -235,12 +269,12 @@ impl<S: Source> Poller<S> {
             let read = guarded_read(&mut self.source, channel, plan.gate.as_deref());
             tokio::pin!(read);
             loop {
-                let stale_at = stale_at(channel, self.watched_since, plan);
+                let stale_at = plan.stale_at(channel, self.watched_since);
                 tokio::select! {
                     result = &mut read => break result,
                     () = sleep_until(stale_at.into()), if stale_at > Instant::now() => {
                         // What failed before is why; this read may yet end well.
-                        mark_stale(channel, self.failing.unwrap_or(Cause::Timeout), plan);
+                        plan.mark_stale(channel, self.failing.unwrap_or(Cause::Timeout));
                     }
                 }
             }
@@ -270,9 +304,7 @@ impl<S: Source> Poller<S> {
             }
         };
         channel.metrics().polls.inc(result);
-        // Each reader would have asked for itself.
-        let others = channel.readers().saturating_sub(1);
-        channel.metrics().saved.inc_by(others as u64);
+        channel.count_saved();
         Ok((result, not_before))
     }
 }
@@ -357,30 +389,7 @@ fn tell_failure(channel: &Channel, error: &SourceError, first: bool, plan: &Plan
             debug!(channel = channel.name(), %cause, %detail, "source still fails")
         }
     }
-    mark_stale(channel, error.cause, plan);
-}
-
-/// Tells readers that the value is not confirmed any more, if that is so by now; else lets newcomers have it.
-fn mark_stale(channel: &Channel, cause: Cause, plan: &Plan) {
-    // Without anything to keep serving there is nothing to wait for.
-    match channel.confirmed_at() {
-        Some(at) if at + plan.stale_after > Instant::now() && !channel.refuses(cause.as_str()) => {
-            channel.settle();
-        }
-        _ => channel.stale(cause.as_str()),
-    }
-}
-
-/// When silence of the source is to be told.
-fn stale_at(channel: &Channel, watched_since: Instant, plan: &Plan) -> Instant {
-    channel
-        .confirmed_at()
-        .map_or(watched_since, |at| at.max(watched_since))
-        + plan.stale_after
-}
-
-fn wanted(channel: &Channel, plan: &Plan) -> bool {
-    plan.always || channel.wanted(plan.linger)
+    plan.mark_stale(channel, error.cause);
 }
 
 /// Waits until somebody comes to a channel that rests. Returns whether somebody did; `false`: the channel has left the hub, as

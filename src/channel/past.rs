@@ -217,9 +217,7 @@ impl Channel {
 
     /// Takes over what another process has written. Its readers are told. An error leaves out what cannot be read.
     pub fn follow(&self, past: &Past) -> Result<(), Malformed> {
-        let followed = self.state.lock().follow(past, Instant::now(), &self.spec);
-        self.tell();
-        followed
+        self.follow_all(std::iter::once(past))
     }
 
     /// The same for several stretches at once: readers see where they end, and what lies between only where it follows on what they have.

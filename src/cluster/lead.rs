@@ -17,7 +17,7 @@ use crate::source::SourceError;
 use crate::source::redis_log::{Appended, Claimed, MAX_ENTRY, News};
 
 /// One stretch of time in which a replica has the lease.
-pub(super) struct Term<'a> {
+pub(super) struct Lead<'a> {
     member: &'a Member,
     writer: &'a Writer,
     token: &'a Token,
@@ -42,7 +42,7 @@ enum Still {
     Lost,
 }
 
-impl<'a> Term<'a> {
+impl<'a> Lead<'a> {
     /// `asked`: when the lease was asked for.
     pub(super) fn new(
         member: &'a Member,
@@ -52,13 +52,13 @@ impl<'a> Term<'a> {
         claimed: &Claimed,
     ) -> Self {
         // The interval goes on where another replica left off.
-        let polled = member.plan.polled.zip(claimed.age);
-        let rest = polled.map(|(polled, age)| polled.every.saturating_sub(age));
+        let polled = member.term.every.zip(claimed.age);
+        let rest = polled.map(|(every, age)| every.saturating_sub(age));
         Self {
             member,
             writer,
             token,
-            until: asked + member.plan.lease,
+            until: asked + member.term.lease,
             newest: claimed.newest.clone(),
             first: asked + rest.unwrap_or_default(),
             counted: None,
@@ -69,7 +69,7 @@ impl<'a> Term<'a> {
 
     /// Reads the source and appends what comes of it. Gives why following ends with it; `None`: only the lease is lost. An error: it
     /// is lost as the server did not answer.
-    pub(super) async fn lead(
+    pub(super) async fn run(
         mut self,
         view: &mut View,
         follower: &mut Follower,
@@ -91,7 +91,7 @@ impl<'a> Term<'a> {
         let _reader = draft.subscribe();
         let mut version = draft.version();
         version.mark_changed();
-        let mut renewal = interval(self.member.plan.lease / 3);
+        let mut renewal = interval(self.member.term.lease / 3);
         renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let end = loop {
             let still = tokio::select! {
@@ -105,7 +105,7 @@ impl<'a> Term<'a> {
                     Told::Entry(entry) if entry.at > view.at => Still::Lost,
                     _ => Still::Ours,
                 },
-                () = self.member.unwanted() => break Some(End::Unwanted),
+                () = self.member.plan.unwanted(&self.member.channel) => break Some(End::Unwanted),
                 () = stop.cancelled() => break Some(End::Stopped),
             };
             self.show(&draft);
@@ -125,7 +125,7 @@ impl<'a> Term<'a> {
 
     /// Appends what the draft has and the log does not.
     async fn tell(&mut self, draft: &Channel, view: &mut View) -> Still {
-        let past = match EventId::parse(self.newest.as_bytes()) {
+        let mut past = match EventId::parse(self.newest.as_bytes()) {
             Some(known) => draft.since(Some(known)),
             // The log is new, or was lost: who follows may have other ids for what was before, and is not to get it again.
             None => draft.since(None).newest_only(),
@@ -137,7 +137,7 @@ impl<'a> Term<'a> {
         if !is_news {
             return Still::Ours;
         }
-        let (mut past, mut text) = (past.clone(), past.write());
+        let mut text = past.write();
         if text.len() > MAX_ENTRY {
             past = past.newest_only();
             text = past.write();
@@ -164,7 +164,7 @@ impl<'a> Term<'a> {
 
     async fn renew(&mut self, draft: &Channel, view: &View) -> Still {
         let asked = Instant::now();
-        let lease = self.member.plan.lease;
+        let lease = self.member.term.lease;
         // Only what stands in the log is confirmed.
         let is_stale = view.standing.as_ref().is_some_and(Past::is_stale);
         let is_read = view.standing.as_ref().is_some_and(Past::is_settled);
@@ -217,9 +217,7 @@ impl<'a> Term<'a> {
         let began = polls.last.map(|poll| poll.began);
         if began > self.counted {
             self.counted = began;
-            // Each reader here would have asked for itself.
-            let others = channel.readers().saturating_sub(1);
-            channel.metrics().saved.inc_by(others as u64);
+            channel.count_saved();
         }
     }
 }

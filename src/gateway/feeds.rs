@@ -35,8 +35,10 @@ pub(super) struct Way {
     /// Of drafts: their polls alone are counted, as the rest is counted where clients read.
     pub(super) draft_spec: Arc<Spec>,
     pub(super) access: Access,
-    /// How it is polled, if it is.
+    /// How it is fed.
     pub(super) plan: Arc<Plan>,
+    /// The same for drafts: as long as they are there.
+    pub(super) draft_plan: Arc<Plan>,
     pub(super) shared: Option<Arc<Shared>>,
     pub(super) stop: CancellationToken,
     pub(super) members: TaskTracker,
@@ -71,7 +73,8 @@ impl Way {
         let member = Arc::new(Member {
             log: shared.log(&channel.key().params),
             writer: (!is_published).then(|| self.writer(channel.key().clone(), hub.clone())),
-            plan: shared.plan,
+            plan: self.plan.clone(),
+            term: shared.term,
             channel,
             hub,
         });
@@ -85,14 +88,10 @@ impl Way {
     /// Reads the source into a draft of the channel.
     fn writer(&self, key: ChannelKey, hub: Arc<Hub>) -> Writer {
         let way = self.clone();
-        let plan = Arc::new(Plan {
-            always: true,
-            ..Plan::clone(&self.plan)
-        });
         Box::new(move || {
             let draft = Arc::new(Channel::new(key.clone(), way.draft_spec.clone()));
             let (stream, access) = (way.stream.clone(), way.access.clone());
-            let (plan, read, hub) = (plan.clone(), draft.clone(), hub.clone());
+            let (plan, read, hub) = (way.draft_plan.clone(), draft.clone(), hub.clone());
             let work = supervised(move || feed_channel(&stream, &access, &plan, &read, &hub));
             (draft, Box::pin(work))
         })
@@ -117,40 +116,28 @@ fn feed_channel(
     hub: &Arc<Hub>,
 ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
     let params = channel.key().params.clone();
-    let (fed, hub) = (channel.clone(), hub.clone());
+    let (fed, hub, plan) = (channel.clone(), hub.clone(), plan.clone());
+    let schedule = || schedule(stream, channel);
     match (&stream.source, access) {
         (Source::Http(source), Access::Http(client, _)) => {
             let forwarded = channel.key().forwarded.clone();
             let reader = HttpSource::new(client.clone(), source.clone(), params, forwarded);
-            Box::pin(poller::run(
-                reader,
-                fed,
-                hub,
-                schedule(stream, channel),
-                plan.clone(),
-            ))
+            Box::pin(poller::run(reader, fed, hub, schedule(), plan))
         }
         (Source::RedisKey(source), Access::Redis(client)) => {
             let reader = RedisKeySource::new(client.clone(), source.clone(), &params);
-            Box::pin(poller::run(
-                reader,
-                fed,
-                hub,
-                schedule(stream, channel),
-                plan.clone(),
-            ))
+            Box::pin(poller::run(reader, fed, hub, schedule(), plan))
         }
         (Source::RedisPubSub(source), Access::Redis(client)) => {
             let (client, source) = (client.clone(), source.clone());
             let open = move || PubSubFeed::new(client.clone(), source.as_ref().clone(), &params);
-            Box::pin(feed::run(open, fed, hub, listening(plan)))
+            Box::pin(feed::run(open, fed, hub, plan))
         }
         (Source::RedisStream(source), Access::Redis(client)) => {
             let (client, source, every) = (client.clone(), source.clone(), stream.every);
             let past = StreamArchive::new(&client, &source, &params);
             let open = move || StreamFeed::new(&client, &source, &params, every);
             let (select, resume) = (stream.select.clone(), stream.resume);
-            let plan = listening(plan);
             Box::pin(async move {
                 tokio::select! {
                     () = feed::run(open, fed.clone(), hub, plan) => {}
@@ -164,7 +151,7 @@ fn feed_channel(
             let (client, source) = (client.clone(), source.clone());
             let open =
                 move || EventFeed::new(client.clone(), source.clone(), params.clone(), keeps_names);
-            Box::pin(feed::run(open, fed, hub, listening(plan)))
+            Box::pin(feed::run(open, fed, hub, plan))
         }
         (Source::Publish(_), _) => Box::pin(feed::keep(fed, hub, stream.history.age)),
         // What a source is read with is chosen by its kind.
@@ -206,7 +193,7 @@ pub(super) fn spec(stream: &Stream, metrics: Arc<StreamMetrics>) -> Spec {
     }
 }
 
-/// How the channels of `stream` are polled.
+/// How the channels of `stream` are fed.
 pub(super) fn plan(stream: &Stream, access: &Access) -> Plan {
     let gate = match access {
         Access::Http(_, gate) => Some(gate.clone()),
@@ -219,14 +206,6 @@ pub(super) fn plan(stream: &Stream, access: &Access) -> Plan {
         keep: stream.history.age,
         stale_after: stream.stale_after,
         gate,
-    }
-}
-
-fn listening(plan: &Plan) -> feed::Plan {
-    feed::Plan {
-        select: plan.select.clone(),
-        always: plan.always,
-        linger: plan.linger,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::cluster;
-use crate::config::{Sharing, Source, Start, Stream};
+use crate::config::{Sharing, Source, Stream};
 use crate::params::Params;
 use crate::source::redis_log::{Bounds, SharedLog};
 use crate::source::redis_server::RedisClient;
@@ -24,17 +24,14 @@ pub(super) struct Shared {
     client: RedisClient,
     sharing: Sharing,
     bounds: Bounds,
-    pub(super) plan: cluster::Plan,
+    pub(super) term: cluster::Term,
 }
 
 impl Shared {
     pub(super) fn new(client: RedisClient, sharing: Sharing, stream: &Stream) -> Self {
         let is_polled = matches!(&stream.source, Source::Http(_) | Source::RedisKey(_));
-        let polled = is_polled.then_some(cluster::Polled {
-            every: stream.every,
-            stale_after: stream.stale_after,
-        });
-        let lease = polled.map_or(LISTENING_LEASE, |polled| polled.every * 2);
+        let every = is_polled.then_some(stream.every);
+        let lease = every.map_or(LISTENING_LEASE, |every| every * 2);
         let lease = lease.clamp(SHORTEST_LEASE, LONGEST_LEASE);
         let history = stream.history;
         let keep = match &stream.source {
@@ -53,13 +50,7 @@ impl Shared {
                 bytes: 2 * history.bytes,
                 keep,
             },
-            plan: cluster::Plan {
-                always: stream.start == Start::Always,
-                linger: stream.linger,
-                keep: history.age,
-                polled,
-                lease,
-            },
+            term: cluster::Term { every, lease },
         }
     }
 

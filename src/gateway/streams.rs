@@ -14,6 +14,7 @@ use crate::channel::{ChannelKey, Hub, Spec, StreamId};
 use crate::config::{Config, Source, Start, Stream};
 use crate::metrics::Metrics;
 use crate::params::Params;
+use crate::poller::Plan;
 
 /// All definitions of one reading of the file, in its order.
 #[derive(Clone, Debug, Default)]
@@ -94,6 +95,7 @@ impl Standing {
             publisher.share(standing.id, shared.clone());
         }
         let access = sources.access(stream);
+        let plan = feeds::plan(stream, &access);
         let way = feeds::Way {
             stream: stream.clone(),
             draft_spec: Arc::new(feeds::spec(stream, Arc::new(counts.polls_only()))),
@@ -101,7 +103,11 @@ impl Standing {
                 shared: stream.sharing.is_some(),
                 ..feeds::spec(stream, counts)
             }),
-            plan: Arc::new(feeds::plan(stream, &access)),
+            draft_plan: Arc::new(Plan {
+                always: true,
+                ..plan.clone()
+            }),
+            plan: Arc::new(plan),
             access,
             shared,
             stop: standing.stop.clone(),

@@ -9,23 +9,17 @@ use std::time::Duration;
 use tokio::time::sleep_until;
 use tracing::{debug, info, warn};
 
+use super::Plan;
 use crate::channel::{Channel, Hub};
 use crate::source::{Feed, FeedItem};
-use crate::value::Selector;
-
-/// How a channel is listened for.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    /// What part of a message is the value.
-    pub select: Selector,
-    /// Listens though nobody reads.
-    pub always: bool,
-    /// How long listening goes on after the last reader.
-    pub linger: Duration,
-}
 
 /// Listens with feeds that `open` makes into `channel` until nobody wants it any more.
-pub async fn run<F: Feed>(open: impl Fn() -> F, channel: Arc<Channel>, hub: Arc<Hub>, plan: Plan) {
+pub async fn run<F: Feed>(
+    open: impl Fn() -> F,
+    channel: Arc<Channel>,
+    hub: Arc<Hub>,
+    plan: Arc<Plan>,
+) {
     loop {
         // Somebody came at the last moment, or the task before this one panicked: a gap in any case.
         channel.break_history();
@@ -37,12 +31,7 @@ pub async fn run<F: Feed>(open: impl Fn() -> F, channel: Arc<Channel>, hub: Arc<
 }
 
 async fn listen<F: Feed>(mut feed: F, channel: &Channel, plan: &Plan) {
-    let unwanted = async {
-        match plan.always {
-            true => std::future::pending().await,
-            false => unwanted(channel, plan.linger).await,
-        }
-    };
+    let unwanted = plan.unwanted(channel);
     tokio::pin!(unwanted);
     let mut down = false;
     loop {
@@ -103,7 +92,7 @@ async fn listen<F: Feed>(mut feed: F, channel: &Channel, plan: &Plan) {
 }
 
 /// Completes when nobody has wanted the channel for `linger`.
-pub(crate) async fn unwanted(channel: &Channel, linger: Duration) {
+pub(super) async fn unwanted(channel: &Channel, linger: Duration) {
     loop {
         let changed = channel.demand_changed();
         tokio::pin!(changed);

@@ -164,8 +164,7 @@ fn begin(guest: &Guest, request: HttpSession) {
     let heard = (!request.is_body_done()).then(Heard::new);
     server.origin.heard.clone_from(&heard);
     let silence = server.settings.body_silence;
-    let origin = server.origin.clone();
-    guest.house.requests.spawn(origin.scope(async move {
+    server.clone().spawn(async move {
         let silent = async {
             match heard {
                 Some(heard) => heard.nothing_for(silence).await,
@@ -178,7 +177,7 @@ fn begin(guest: &Guest, request: HttpSession) {
                 debug!("a request ends, as nothing came of its body any more");
             }
         }
-    }));
+    });
 }
 
 /// Tells the client to be calm and ends the connection.
