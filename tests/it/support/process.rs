@@ -172,23 +172,25 @@ impl Wellspring {
 
     /// The same with these variables.
     pub async fn with_variables(file: &str, variables: &[(&str, &OsStr)]) -> Self {
-        let config = tempfile::NamedTempFile::new().expect("a file");
-        std::fs::write(config.path(), file).expect("written");
         let mut command = program(env!("CARGO_BIN_EXE_wellspring"));
-        command.args(["run", "--config"]).arg(config.path());
-        command.envs(variables.iter().copied());
-        Self::start(&mut command, Some(config)).await
+        command.arg("run").envs(variables.iter().copied());
+        Self::on(file, command).await
     }
 
     /// The same in a network namespace.
     pub async fn within(namespace: &str, file: &str) -> Self {
-        let config = tempfile::NamedTempFile::new().expect("a file");
-        std::fs::write(config.path(), file).expect("written");
         let mut command = program("ip");
         command
             .args(["netns", "exec", namespace])
-            .args([env!("CARGO_BIN_EXE_wellspring"), "run", "--config"])
-            .arg(config.path());
+            .args([env!("CARGO_BIN_EXE_wellspring"), "run"]);
+        Self::on(file, command).await
+    }
+
+    /// What a command that runs the gateway makes of this file.
+    async fn on(file: &str, mut command: Command) -> Self {
+        let config = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(config.path(), file).expect("written");
+        command.arg("--config").arg(config.path());
         Self::start(&mut command, Some(config)).await
     }
 
