@@ -7,6 +7,7 @@
 //! Invariants: a client is never told that it is current when nobody can say so; a patch is only given to a reader that
 //! has the value before it; what a reader is given always ends at the newest state.
 
+mod demand;
 pub mod event;
 pub mod hub;
 pub mod log;
@@ -23,8 +24,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
-use tokio::sync::futures::Notified;
 use tokio::time::timeout;
 
 use crate::metrics::{Held, PollResult, StreamMetrics};
@@ -38,6 +37,7 @@ pub use pages::{Behind, Found, Wanted};
 pub use subscription::{Cursor, Delivery, DeliveryCount, Subscription, Tally};
 pub use version::Versions;
 
+use demand::Demand;
 use owed::Shortcuts;
 use state::State;
 use version::Version;
@@ -175,20 +175,6 @@ pub struct Poll {
     pub cause: Option<&'static str>,
 }
 
-#[derive(Debug)]
-struct Demand {
-    count: Mutex<Readers>,
-    changed: Notify,
-}
-
-#[derive(Debug)]
-struct Readers {
-    now: usize,
-    left: Option<Instant>,
-    /// The writer rests until somebody comes; the value it left stands until then.
-    resting: Option<Instant>,
-}
-
 /// The current value, for one-shot readers.
 #[derive(Clone, Debug)]
 pub enum Snapshot {
@@ -231,14 +217,7 @@ impl Channel {
             listeners: Mutex::default(),
             version: Version::default(),
             retired: AtomicBool::new(false),
-            demand: Demand {
-                count: Mutex::new(Readers {
-                    now: 0,
-                    left: None,
-                    resting: None,
-                }),
-                changed: Notify::new(),
-            },
+            demand: Demand::default(),
             polls: Mutex::default(),
             _counted: counted,
         }
@@ -413,29 +392,6 @@ impl Channel {
         }
     }
 
-    /// Nobody wants the channel and the writer rests; what it has stands for the source until `stands`. Whoever comes
-    /// after that waits for a new reading. Returns whether to rest: `false` when somebody came meanwhile.
-    pub fn rest(&self, stands: Instant) -> bool {
-        let mut readers = self.demand.count.lock();
-        if readers.now == 0 {
-            readers.resting = Some(stands);
-        }
-        readers.now == 0
-    }
-
-    /// Completes when somebody has come since [`Channel::rest`], though it may have left again.
-    pub async fn woken(&self) {
-        loop {
-            let changed = self.demand.changed.notified();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
-            if self.demand.count.lock().resting.is_none() {
-                return;
-            }
-            changed.await;
-        }
-    }
-
     /// Messages may have been lost: ids from before are unknown from now on. What there is stays.
     pub fn break_history(&self) {
         self.write(|state| {
@@ -567,72 +523,6 @@ impl Channel {
     pub fn recent(&self, most: usize) -> Vec<Arc<Event>> {
         let state = self.state.lock();
         state.log.recent().take(most).cloned().collect()
-    }
-
-    // === Demand ===
-
-    /// Begins to read; counts as demand until dropped.
-    pub fn subscribe(self: &Arc<Self>) -> Subscription {
-        {
-            let mut readers = self.demand.count.lock();
-            readers.now += 1;
-            // Under the same lock, so that nobody is given as live what nobody has confirmed for long.
-            if readers
-                .resting
-                .take()
-                .is_some_and(|stands| stands <= Instant::now())
-            {
-                self.state.lock().settled = self.spec.starts_settled();
-            }
-        }
-        self.demand.changed.notify_waiters();
-        Subscription::new(self.clone())
-    }
-
-    /// Whether nobody has wanted it for the stream's linger, and nothing in it is worth keeping.
-    pub fn is_idle(&self) -> bool {
-        let idle = {
-            let readers = self.demand.count.lock();
-            let long_left = |left: Instant| left.elapsed() >= self.spec.linger;
-            readers.now == 0 && readers.left.is_some_and(long_left)
-        };
-        idle && !self.retains()
-    }
-
-    /// Whether its value exists nowhere else.
-    pub fn retains(&self) -> bool {
-        self.spec.retain && self.has_value()
-    }
-
-    /// How many read.
-    pub fn readers(&self) -> usize {
-        self.demand.count.lock().now
-    }
-
-    /// Whether somebody reads, or did less than `linger` ago.
-    pub fn wanted(&self, linger: Duration) -> bool {
-        let readers = self.demand.count.lock();
-        readers.now > 0 || readers.left.is_some_and(|left| left.elapsed() < linger)
-    }
-
-    /// Completes when [`Channel::wanted`] may have become another answer because somebody came or left.
-    pub fn demand_changed(&self) -> Notified<'_> {
-        self.demand.changed.notified()
-    }
-
-    /// When the last reader left, if nobody reads.
-    pub fn unread_since(&self) -> Option<Instant> {
-        let readers = self.demand.count.lock();
-        if readers.now > 0 { None } else { readers.left }
-    }
-
-    fn unsubscribe(&self) {
-        {
-            let mut readers = self.demand.count.lock();
-            readers.now -= 1;
-            readers.left = Some(Instant::now());
-        }
-        self.demand.changed.notify_waiters();
     }
 
     fn tell(&self) {
