@@ -58,6 +58,9 @@ fn pollers(upstream: &TestUpstream, from: usize) -> BTreeSet<String> {
     names.map(str::to_owned).collect()
 }
 
+/// A stream, and the last number that it gave with its id.
+type Watched = (EventSource, usize, String);
+
 /// Which of the replicas polls.
 async fn holder(upstream: &TestUpstream) -> usize {
     let from = upstream.count();
@@ -114,7 +117,7 @@ impl Cluster {
     }
 
     /// A stream from each, and the first number of each.
-    async fn watch(&self) -> Vec<(EventSource, usize, String)> {
+    async fn watch(&self) -> Vec<Watched> {
         let mut streams = Vec::new();
         for replica in 0..self.replicas.len() {
             let mut stream = EventSource::open(self.address(replica), "/value").await;
@@ -160,14 +163,7 @@ async fn replicas_share_polls_events_and_ids() {
 }
 
 /// Whatever ends the holder: another one polls within 3 intervals, and no client misses an event or gets one twice.
-async fn lose_holder(
-    signal: &str,
-) -> (
-    Cluster,
-    usize,
-    Vec<(EventSource, usize, String)>,
-    Vec<(usize, String)>,
-) {
+async fn lose_holder(signal: &str) -> (Cluster, usize, Vec<Watched>, Vec<(usize, String)>) {
     let cluster = Cluster::of_three().await;
     let mut streams = cluster.watch().await;
     let holder = holder(&cluster.upstream).await;
@@ -218,17 +214,22 @@ async fn a_frozen_holder_that_returns_appends_nothing() {
     let from = cluster.upstream.count();
     // Its own clients go on, too: what happened meanwhile, in order, and then what happens.
     let to = from + 4;
-    let mut ids = BTreeSet::new();
-    for (stream, last, _) in &mut streams {
-        ids.insert(soon("it goes on", count_on_leniently(stream, *last, to)).await);
-    }
-    assert_eq!(ids.len(), 1, "{ids:?}");
+    all_count_on_leniently(&mut streams, to).await;
 }
 
 /// As [`count_on`]; the poll of a holder that was frozen or killed is lost with it, so a number may be missing.
 async fn count_on_leniently(stream: &mut EventSource, last: usize, to: usize) -> String {
     let seen = sequence(stream, last, to).await;
     seen.into_iter().next_back().expect("one at least").1
+}
+
+/// The same for each of them: they come to the same event.
+async fn all_count_on_leniently(streams: &mut [Watched], to: usize) {
+    let mut ids = BTreeSet::new();
+    for (stream, last, _) in streams {
+        ids.insert(soon("it goes on", count_on_leniently(stream, *last, to)).await);
+    }
+    assert_eq!(ids.len(), 1, "{ids:?}");
 }
 
 /// What comes, in order, up to the first number that is at least `to`: numbers and ids.
@@ -302,28 +303,35 @@ async fn a_server_that_forgot_everything_is_told_again() {
     assert_ne!(next.name, "reset");
 }
 
+/// Each is told that its value is stale, and why.
+async fn all_are_stale(streams: &mut [Watched], why: &str) {
+    for (stream, ..) in streams {
+        let said = soon("stale", stream.until("stale")).await;
+        assert!(said.contains(why), "{said}");
+    }
+}
+
+/// Each is told that the trouble is over, and then what happens.
+async fn all_go_on(streams: &mut [Watched]) {
+    for (stream, ..) in streams {
+        soon("fresh", stream.until("fresh")).await;
+        stream.event().await;
+    }
+}
+
 /// Without Redis what there is stays, and is told to be stale; then everything goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_redis_values_stay_and_are_stale() {
     let mut cluster = Cluster::of_three().await;
     let mut streams = cluster.watch().await;
     cluster.redis.kill();
-    for (stream, ..) in &mut streams {
-        assert!(
-            soon("stale", stream.until("stale"))
-                .await
-                .contains("\"redis\"")
-        );
-    }
+    all_are_stale(&mut streams, "\"redis\"").await;
     assert_eq!(
         get(cluster.address(0), "/value", &[]).await.head.status,
         200
     );
     cluster.redis.restart();
-    for (stream, ..) in &mut streams {
-        soon("fresh", stream.until("fresh")).await;
-        stream.event().await;
-    }
+    all_go_on(&mut streams).await;
 }
 
 /// A full server takes nothing: values stay, are told to be stale, and go on when there is room.
@@ -332,20 +340,11 @@ async fn a_full_server_makes_values_stale() {
     let cluster = Cluster::of_three().await;
     let mut streams = cluster.watch().await;
     cluster.redis.cli(&["CONFIG", "SET", "maxmemory", "1"]);
-    for (stream, ..) in &mut streams {
-        assert!(
-            soon("stale", stream.until("stale"))
-                .await
-                .contains("\"redis\"")
-        );
-    }
+    all_are_stale(&mut streams, "\"redis\"").await;
     let refused = request(cluster.address(0), "POST", "/publish/a", &[], "1").await;
     assert_eq!(refused.head.status, 503, "{}", refused.body);
     cluster.redis.cli(&["CONFIG", "SET", "maxmemory", "0"]);
-    for (stream, ..) in &mut streams {
-        soon("fresh", stream.until("fresh")).await;
-        stream.event().await;
-    }
+    all_go_on(&mut streams).await;
 }
 
 /// A server that hangs is one that is away, and then goes on where it was.
@@ -354,16 +353,10 @@ async fn a_frozen_server_is_waited_for() {
     let cluster = Cluster::of_three().await;
     let mut streams = cluster.watch().await;
     cluster.redis.pause();
-    for (stream, ..) in &mut streams {
-        soon("stale", stream.until("stale")).await;
-    }
+    all_are_stale(&mut streams, "cause").await;
     cluster.redis.resume();
-    let mut ids = BTreeSet::new();
     let to = cluster.upstream.count() + 5;
-    for (stream, last, _) in &mut streams {
-        ids.insert(soon("it goes on", count_on_leniently(stream, *last, to)).await);
-    }
-    assert_eq!(ids.len(), 1, "{ids:?}");
+    all_count_on_leniently(&mut streams, to).await;
 }
 
 /// A holder that is cut off loses the lease; when it is back it follows.
