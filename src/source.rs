@@ -208,3 +208,43 @@ impl fmt::Display for Cause {
         f.write_str(self.as_str())
     }
 }
+
+#[cfg(test)]
+mod testing {
+    use super::*;
+
+    /// Fails the test when `future` takes longer than anything here should.
+    pub(super) async fn soon<T>(future: impl Future<Output = T>) -> T {
+        tokio::time::timeout(Duration::from_secs(20), future)
+            .await
+            .expect("in time")
+    }
+
+    /// Waits until `condition` holds, which nothing announces.
+    pub(super) async fn eventually(mut condition: impl FnMut() -> bool) {
+        soon(async {
+            while !condition() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+    }
+
+    /// The next item, in words.
+    pub(super) async fn told(feed: &mut impl Feed) -> String {
+        match soon(feed.next()).await {
+            FeedItem::Up => "up".into(),
+            FeedItem::Resumed => "resumed".into(),
+            FeedItem::From(id) => format!("from {id}"),
+            FeedItem::Entry(id, data) => format!("{id} {}", data.encoded()),
+            FeedItem::Down(error) => format!("down {}", error.cause),
+            FeedItem::Refused(why) => format!("refused {why}"),
+            FeedItem::Missed(why) => format!("missed {why}"),
+            FeedItem::Message(Message { data, event }) => {
+                let name = event.map(|name| format!("{name}: ")).unwrap_or_default();
+                let kind = if data.is_text() { "text" } else { "json" };
+                format!("{name}{kind} {}", data.encoded())
+            }
+        }
+    }
+}

@@ -184,29 +184,10 @@ impl fmt::Debug for RedisClient {
 pub(in crate::source) mod test_redis;
 
 #[cfg(test)]
-pub(in crate::source) mod testing {
+mod testing {
     use std::time::Duration;
 
-    use tokio::time::timeout;
-
     use super::*;
-
-    /// Fails the test when `future` takes longer than anything here should.
-    pub(in crate::source) async fn soon<T>(future: impl Future<Output = T>) -> T {
-        timeout(Duration::from_secs(20), future)
-            .await
-            .expect("in time")
-    }
-
-    /// Waits until `condition` holds, which nothing announces.
-    pub(in crate::source) async fn eventually(mut condition: impl FnMut() -> bool) {
-        soon(async {
-            while !condition() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        })
-        .await;
-    }
 
     impl RedisClient {
         /// With deadlines that suit tests.

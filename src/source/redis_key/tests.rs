@@ -13,7 +13,7 @@ use crate::config::RedisServer;
 use crate::params::{ParamText, Part};
 use crate::source::Cause;
 use crate::source::redis_server::test_redis::TestRedis;
-use crate::source::redis_server::testing::{eventually, soon};
+use crate::source::testing::{eventually, soon};
 
 const SHAPES: [RedisShape; 5] = [
     RedisShape::String,

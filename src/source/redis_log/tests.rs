@@ -1,7 +1,7 @@
 //! Against a real server: two clients stand for two replicas.
 
 use super::super::redis_server::test_redis::TestRedis;
-use super::super::redis_server::testing::{eventually, soon};
+use super::super::testing::{eventually, soon};
 use super::*;
 
 const LEASE: Duration = Duration::from_secs(30);

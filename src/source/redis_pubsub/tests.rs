@@ -7,7 +7,7 @@ use crate::config::RedisServer;
 use crate::params::{ParamText, Part};
 use crate::source::Cause;
 use crate::source::redis_server::test_redis::TestRedis;
-use crate::source::redis_server::testing::{eventually, soon};
+use crate::source::testing::{eventually, soon, told};
 
 fn feed(client: &RedisClient, channel: PubSubName) -> PubSubFeed {
     feed_of(client, channel, Envelope::None, RedisFormat::Auto)
@@ -39,27 +39,6 @@ fn channel() -> PubSubName {
 
 fn pattern(text: &str) -> PubSubName {
     PubSubName::Pattern(text.into())
-}
-
-/// The next item, in words.
-async fn told(feed: &mut PubSubFeed) -> String {
-    match soon(feed.next()).await {
-        FeedItem::Up => "up".into(),
-        FeedItem::Resumed => "resumed".into(),
-        FeedItem::From(id) => format!("from {id}"),
-        FeedItem::Entry(id, data) => format!("{id} {}", data.encoded()),
-        FeedItem::Down(error) => format!("down {}", error.cause),
-        FeedItem::Refused(why) => format!("refused {why}"),
-        FeedItem::Missed(why) => format!("missed {why}"),
-        FeedItem::Message(Message {
-            data,
-            event: Some(name),
-        }) => format!("{name} {}", data.encoded()),
-        FeedItem::Message(Message { data, event: None }) if data.is_text() => {
-            format!("text {}", data.encoded())
-        }
-        FeedItem::Message(Message { data, event: None }) => format!("json {}", data.encoded()),
-    }
 }
 
 fn subscribers(redis: &TestRedis, channel: &str) -> String {
@@ -110,7 +89,7 @@ async fn messages_arrive_in_order_in_their_formats() {
         "text {\"data\": [1.10], \"type\": \"price\"}"
     );
 
-    assert_eq!(told(&mut flask).await, "price [1.10]");
+    assert_eq!(told(&mut flask).await, "price: json [1.10]");
     for _ in 0..3 {
         assert!(told(&mut flask).await.starts_with("refused "));
     }

@@ -4,7 +4,7 @@ use super::*;
 use crate::config::{RedisFormat, RedisServer};
 use crate::params::{ParamText, Part};
 use crate::source::redis_server::test_redis::TestRedis;
-use crate::source::redis_server::testing::soon;
+use crate::source::testing::{soon, told};
 
 const EVERY: Duration = Duration::from_millis(50);
 
@@ -32,20 +32,6 @@ fn archive(redis: &TestRedis) -> StreamArchive {
 
 fn id(text: &str) -> EntryId {
     EntryId::parse(text.as_bytes()).expect(text)
-}
-
-/// The next item, in words.
-async fn told(feed: &mut StreamFeed) -> String {
-    match soon(feed.next()).await {
-        FeedItem::Up => "up".into(),
-        FeedItem::Resumed => "resumed".into(),
-        FeedItem::From(id) => format!("from {id}"),
-        FeedItem::Entry(id, data) => format!("{id} {}", data.encoded()),
-        FeedItem::Down(error) => format!("down {}", error.cause),
-        FeedItem::Refused(why) => format!("refused {why}"),
-        FeedItem::Missed(why) => format!("missed {why}"),
-        FeedItem::Message(_) => "message".into(),
-    }
 }
 
 async fn past(archive: &StreamArchive, after: &str, extent: Extent) -> Option<(Vec<String>, bool)> {

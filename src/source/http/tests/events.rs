@@ -3,7 +3,8 @@ use tokio::time::timeout;
 use super::super::EventFeed;
 use super::upstream::{Scripted, answer, flood, hang, raw};
 use super::*;
-use crate::source::{Feed, FeedItem, Message};
+use crate::source::Feed;
+use crate::source::testing::told;
 
 const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: Text/Event-Stream; charset=utf-8\r\nConnection: close\r\n\r\n";
 
@@ -30,25 +31,6 @@ fn client_of(spec: &config::SseSource) -> HttpClient {
 
 fn stream(events: &str) -> Vec<u8> {
     format!("{HEAD}{events}").into_bytes()
-}
-
-/// The next item, in words.
-async fn told(feed: &mut EventFeed) -> String {
-    let item = timeout(Duration::from_secs(20), feed.next()).await;
-    match item.expect("in time") {
-        FeedItem::Up => "up".into(),
-        FeedItem::Resumed => "resumed".into(),
-        FeedItem::From(id) => format!("from {id}"),
-        FeedItem::Entry(id, data) => format!("{id} {}", data.encoded()),
-        FeedItem::Down(error) => format!("down {}", error.cause),
-        FeedItem::Refused(why) => format!("refused {why}"),
-        FeedItem::Missed(why) => format!("missed {why}"),
-        FeedItem::Message(Message { data, event }) => {
-            let name = event.map(|name| format!("{name}: ")).unwrap_or_default();
-            let kind = if data.is_text() { "text" } else { "json" };
-            format!("{name}{kind} {}", data.encoded())
-        }
-    }
 }
 
 async fn all(feed: &mut EventFeed, expected: &[&str]) {

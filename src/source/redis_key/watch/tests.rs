@@ -10,7 +10,7 @@ use super::super::{RedisKeySource, Source};
 use crate::config::{RedisShape, RedisWatch};
 use crate::source::redis_server::RedisClient;
 use crate::source::redis_server::test_redis::TestRedis;
-use crate::source::redis_server::testing::{eventually, soon};
+use crate::source::testing::{eventually, soon};
 
 const EVENTS: &[&str] = &["--notify-keyspace-events", "KEA"];
 const NO_CLIENT: &[&str] = &["--rename-command", "CLIENT", ""];
