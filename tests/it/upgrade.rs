@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
+use wellspring::sse::parser::{Event, Item};
 
 use super::support::client::{Connection, EventSource, get, request};
 use super::support::process::{Process, program};
@@ -33,6 +34,65 @@ fn number_after(line: &str, key: &str) -> u32 {
     let (_, rest) = line.split_once(key).expect("the key");
     let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
     digits.parse().expect("a number")
+}
+
+/// Who reads numbered events, and expects each of them exactly once and in order.
+struct Numbers {
+    address: SocketAddr,
+    path: &'static str,
+    /// What an event says.
+    data: fn(u32) -> String,
+    stream: EventSource,
+    next: u32,
+    /// The id of the last one.
+    last: String,
+}
+
+impl Numbers {
+    /// From zero on.
+    async fn open(address: SocketAddr, path: &'static str, data: fn(u32) -> String) -> Self {
+        Self {
+            address,
+            path,
+            data,
+            stream: EventSource::open(address, path).await,
+            next: 0,
+            last: String::new(),
+        }
+    }
+
+    fn take(&mut self, event: Event) {
+        let expected = (self.data)(self.next);
+        assert_eq!((event.name.as_str(), event.data), ("message", expected));
+        self.next += 1;
+        self.last = event.id;
+    }
+
+    /// Stays on the process until a successor has taken over and it ends, and then comes back.
+    async fn across_a_successor(&mut self, process: &mut Process) {
+        process.signal("-USR2");
+        let started = process.line("successor started").await;
+        while let Some(item) = soon("an event", self.stream.item()).await {
+            match item {
+                Item::Event(event) if event.name == "closing" => {
+                    assert_eq!(event.data, r#"{"reason":"drain"}"#);
+                }
+                Item::Event(event) => self.take(event),
+                _ => {}
+            }
+        }
+        assert!(!self.last.is_empty(), "nothing came");
+        process.becomes(number_after(&started, "pid="));
+        self.stream = EventSource::resume(self.address, self.path, &self.last).await;
+    }
+
+    /// The next that is expected is then `end`.
+    async fn up_to(&mut self, end: u32) {
+        while self.next < end {
+            let event = self.stream.event().await;
+            self.take(event);
+        }
+    }
 }
 
 fn file(more: &str) -> String {
@@ -85,13 +145,12 @@ async fn a_resuming_client_gets_each_message_exactly_once() {
     let folder = tempfile::tempdir().expect("a folder");
     let (mut process, address) = run(folder.path(), &file("")).await;
     let stop = Arc::new(AtomicBool::new(false));
-    let mut reading = EventSource::open(address, "/numbers").await;
+    let mut numbers = Numbers::open(address, "/numbers", |number| number.to_string()).await;
     let publishing = {
         let stop = stop.clone();
         tokio::spawn(async move {
             let mut number = 0;
             while !stop.load(Ordering::Relaxed) {
-                number += 1;
                 let posted = request(
                     address,
                     "POST",
@@ -101,46 +160,18 @@ async fn a_resuming_client_gets_each_message_exactly_once() {
                 )
                 .await;
                 assert_eq!(posted.head.status, 202, "{}", posted.body);
+                number += 1;
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
             number
         })
     };
-    let mut next = 1;
-    let mut last = String::new();
     for _ in 0..2 {
-        process.signal("-USR2");
-        let started = process.line("successor started").await;
-        loop {
-            match soon("an event", reading.item()).await {
-                Some(wellspring::sse::parser::Item::Event(event)) if event.name == "closing" => {
-                    assert_eq!(event.data, r#"{"reason":"drain"}"#);
-                }
-                Some(wellspring::sse::parser::Item::Event(event)) => {
-                    assert_eq!(
-                        (event.name.as_str(), event.data),
-                        ("message", next.to_string())
-                    );
-                    next += 1;
-                    last = event.id;
-                }
-                Some(_) => {}
-                None => break,
-            }
-        }
-        process.becomes(number_after(&started, "pid="));
-        reading = EventSource::resume(address, "/numbers", &last).await;
+        numbers.across_a_successor(&mut process).await;
     }
     stop.store(true, Ordering::Relaxed);
     let published = publishing.await.expect("published");
-    while next <= published {
-        let event = reading.event().await;
-        assert_eq!(
-            (event.name.as_str(), event.data),
-            ("message", next.to_string())
-        );
-        next += 1;
-    }
+    numbers.up_to(published).await;
 }
 
 /// EDGE L8: the ids of a polled resource stay known, and a client that was current stays so: nothing comes twice.
@@ -236,7 +267,8 @@ async fn entries_of_a_redis_stream_come_exactly_once() {
         redis.url()
     );
     let (mut process, address) = run(folder.path(), &file(&more)).await;
-    let mut reading = EventSource::open(address, "/audit").await;
+    let data = |number| format!(r#"{{"n":"{number}"}}"#);
+    let mut entries = Numbers::open(address, "/audit", data).await;
     let stop = Arc::new(AtomicBool::new(false));
     let adding = {
         let (redis, stop) = (redis.clone(), stop.clone());
@@ -250,35 +282,10 @@ async fn entries_of_a_redis_stream_come_exactly_once() {
             number
         })
     };
-    let mut next = 0;
-    let mut last = String::new();
     for _ in 0..2 {
-        process.signal("-USR2");
-        let started = process.line("successor started").await;
-        loop {
-            match soon("an event", reading.item()).await {
-                Some(wellspring::sse::parser::Item::Event(event)) if event.name == "closing" => {
-                    assert_eq!(event.data, r#"{"reason":"drain"}"#);
-                }
-                Some(wellspring::sse::parser::Item::Event(event)) => {
-                    let data = format!(r#"{{"n":"{next}"}}"#);
-                    assert_eq!((event.name.as_str(), event.data), ("message", data));
-                    next += 1;
-                    last = event.id;
-                }
-                Some(_) => {}
-                None => break,
-            }
-        }
-        assert!(next > 0);
-        process.becomes(number_after(&started, "pid="));
-        reading = EventSource::resume(address, "/audit", &last).await;
+        entries.across_a_successor(&mut process).await;
     }
     stop.store(true, Ordering::Relaxed);
     let added = adding.await.expect("added");
-    while next < added {
-        let event = reading.event().await;
-        assert_eq!(event.data, format!(r#"{{"n":"{next}"}}"#));
-        next += 1;
-    }
+    entries.up_to(added).await;
 }
