@@ -598,6 +598,62 @@ async fn trouble_of_the_source_is_shared() {
     }
 }
 
+/// CONTRACT §2 `cluster`, `name`: who has another name shares nothing, though the server, the upstream and the streams are the
+/// same: each cluster polls for itself, in keys of its own, and neither tells what the other one read or was told.
+#[tokio::test(flavor = "multi_thread")]
+async fn clusters_of_different_names_share_nothing() {
+    let redis = TestRedis::start();
+    let (upstream, _) = counting().await;
+    let names = ["one", "two"];
+    let [one, two] = names.map(|name| {
+        file("127.0.0.1", &redis.url(), &upstream.url(), name)
+            .replace("name: test", &format!("name: {name}"))
+    });
+    let gateways = [Wellspring::with(&one).await, Wellspring::with(&two).await];
+
+    let mut streams = Vec::new();
+    for gateway in &gateways {
+        streams.push(EventSource::open(gateway.address, "/value").await);
+    }
+    for stream in &mut streams {
+        stream.event().await;
+    }
+    let from = upstream.count();
+    let mut seen = Vec::new();
+    for stream in &mut streams {
+        seen.push(sequence(stream, 0, from + 6).await);
+    }
+    assert_eq!(pollers(&upstream, from), names.map(str::to_owned).into());
+    for (number, id) in &seen[0] {
+        let is_alike = |(other, known): &(usize, String)| other == number || known == id;
+        assert!(!seen[1].iter().any(is_alike), "{seen:?}");
+    }
+    let (_, id) = &seen[0][0];
+    let mut resumed = EventSource::resume(gateways[1].address, "/value", id).await;
+    assert_eq!(resumed.event().await.name, "reset");
+
+    let mut rooms = Vec::new();
+    for gateway in &gateways {
+        rooms.push(EventSource::open(gateway.address, "/alerts/a").await);
+    }
+    for (gateway, name) in gateways.iter().zip(names) {
+        let posted = request(gateway.address, "POST", "/publish/a", &[], name).await;
+        assert_eq!(posted.head.status, 202, "{}", posted.body);
+    }
+    for (room, name) in rooms.iter_mut().zip(names) {
+        assert_eq!(soon("its own message", room.event()).await.data, name);
+    }
+
+    let keys = redis.cli(&["KEYS", "*"]);
+    let of = |name: &str| -> BTreeSet<_> {
+        let part = format!(":{name}:");
+        keys.lines().filter(|key| key.contains(&part)).collect()
+    };
+    let (first, second) = (of("one"), of("two"));
+    assert!(!first.is_empty() && first.is_disjoint(&second), "{keys}");
+    assert_eq!(first.len() + second.len(), keys.lines().count(), "{keys}");
+}
+
 /// What one replica accepted reaches the clients of all, once each, in one order; what is retained survives every replica.
 #[tokio::test(flavor = "multi_thread")]
 async fn published_messages_are_shared_and_survive() {
