@@ -9,18 +9,36 @@ use tokio::sync::futures::Notified;
 
 use super::{Channel, Subscription};
 
+/// Locked before the channel's state, never while that is locked.
 #[derive(Debug, Default)]
 pub(super) struct Demand {
-    pub(super) count: Mutex<Readers>,
-    pub(super) changed: Notify,
+    count: Mutex<Readers>,
+    changed: Notify,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Readers {
     pub(super) now: usize,
     pub(super) left: Option<Instant>,
     /// The writer rests until somebody comes; the value it left stands until then.
     pub(super) resting: Option<Instant>,
+}
+
+impl Demand {
+    pub(super) fn readers(&self) -> Readers {
+        *self.count.lock()
+    }
+
+    /// The last reader left so long ago, if nobody reads.
+    pub(super) fn backdate(&self, unread: Duration) {
+        {
+            let mut readers = self.count.lock();
+            if readers.now == 0 {
+                readers.left = Instant::now().checked_sub(unread);
+            }
+        }
+        self.changed.notify_waiters();
+    }
 }
 
 impl Channel {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use super::demand::Readers;
 use super::event::{Epoch, Event, EventId, Notice};
 use super::log::Log;
 use super::state::{Confirmed, Stale, State};
@@ -195,14 +196,16 @@ impl Channel {
     /// What there is, for who goes on in this process's place. From now on nothing is written here but what
     /// [`Channel::follow`] brings.
     pub fn hand_over(&self) -> Past {
+        let readers = self.demand.readers();
         let mut state = self.state.lock();
         state.sealed = true;
-        self.past(&state, None)
+        self.past(readers, &state, None)
     }
 
     /// What happened after what is `known`, and how things stand; everything that there is when nobody can say.
     pub fn since(&self, known: Option<EventId>) -> Past {
-        self.past(&self.state.lock(), known)
+        let readers = self.demand.readers();
+        self.past(readers, &self.state.lock(), known)
     }
 
     /// Whether the change `id` is known here.
@@ -244,18 +247,11 @@ impl Channel {
 
     /// It was left when it was left in the other process, if nobody reads it here.
     pub fn backdate(&self, past: &Past) {
-        {
-            let mut readers = self.demand.count.lock();
-            let unread = Duration::from_millis(past.unread.unwrap_or_default());
-            if readers.now == 0 {
-                readers.left = Instant::now().checked_sub(unread);
-            }
-        }
-        self.demand.changed.notify_waiters();
+        let unread = past.unread.unwrap_or_default();
+        self.demand.backdate(Duration::from_millis(unread));
     }
 
-    fn past(&self, state: &State, known: Option<EventId>) -> Past {
-        let readers = self.demand.count.lock();
+    fn past(&self, readers: Readers, state: &State, known: Option<EventId>) -> Past {
         let unread = match readers.now {
             0 => Some(readers.left.map_or(u64::MAX, |left| ms(left.elapsed()))),
             _ => None,

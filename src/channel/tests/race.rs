@@ -193,3 +193,28 @@ fn foreign_and_forged_ids_are_reset_during_publishing() {
 fn channel_of_another_life() -> EventId {
     channel(8, false).append(json("1"), None).expect("open")
 }
+
+/// EDGE L15: who asks how things stand, as for a process that takes over, and who comes to a channel that rests do not wait for
+/// each other.
+#[test]
+fn who_comes_and_who_asks_how_things_stand_go_on() {
+    let channel = channel(8, true);
+    channel.observe(json("1"));
+    let (ended, ends) = std::sync::mpsc::channel();
+    let run = |step: fn(&Arc<Channel>)| {
+        let (channel, ended) = (channel.clone(), ended.clone());
+        std::thread::spawn(move || {
+            (0..TRIALS).for_each(|_| step(&channel));
+            ended.send(())
+        });
+    };
+    run(|channel| drop(channel.since(None)));
+    run(|channel| {
+        channel.rest(Instant::now());
+        drop(channel.subscribe());
+    });
+    for _ in 0..2 {
+        let end = ends.recv_timeout(Duration::from_secs(20));
+        end.expect("neither waits for the other");
+    }
+}
