@@ -1,7 +1,6 @@
 //! Who may use a path: EDGE §11 at a running gateway.
 
 use std::net::SocketAddr;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -577,14 +576,9 @@ async fn keys_come_over_https_from_who_is_believed() {
         let mut command = program(env!("CARGO_BIN_EXE_wellspring"));
         command.args(["run", "--config"]).arg(&file);
         command.env("SSL_CERT_FILE", believed.path("ca.pem"));
-        command
-            .env_remove("SSL_CERT_DIR")
-            .env_remove("WELLSPRING_LOG");
-        command.env("NO_COLOR", "1").stderr(Stdio::piped());
+        command.env_remove("SSL_CERT_DIR");
         let mut process = Process::start(&mut command);
-        let listening = process.line("address=").await;
-        let address = listening.rsplit_once("address=").expect("an address").1;
-        let address = address.trim().parse().expect("an address");
+        let address = process.address().await;
         let line = bearer(&issuer.token(&json!({})));
         let answer = get(address, "/value", &[&line]).await;
         assert_eq!(answer.head.status, status);

@@ -285,14 +285,9 @@ async fn descriptors_never_run_out() {
             "ulimit -n {LIMIT} && exec \"$0\" run --config \"$1\""
         ))
         .arg(binary)
-        .arg(&file)
-        .env("NO_COLOR", "1")
-        .env_remove("WELLSPRING_CONFIG")
-        .env_remove("WELLSPRING_LOG");
+        .arg(&file);
     let mut process = Process::start(&mut command);
-    let line = process.line("address=").await;
-    let address = line.rsplit_once("address=").expect("an address").1;
-    let address = address.trim().parse().expect("an address");
+    let address = process.address().await;
     let mut stream = EventSource::open(address, "/value").await;
     assert_eq!(stream.next().await.1, "1");
     let mut crowd = Vec::new();

@@ -2,14 +2,13 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
 
 use tokio::net::TcpStream;
 use wellspring::gateway::Reloaded;
 
 use super::support::client::{Connection, EventSource, get, pair, request};
 use super::support::gateway::TestGateway;
-use super::support::process::{Process, program};
+use super::support::process::run_in;
 use super::support::upstream::{TestUpstream, json};
 use super::support::{eventually, soon};
 
@@ -207,21 +206,6 @@ async fn a_new_stream_that_always_polls_begins() {
     test.gateway.reload(config).expect("applied");
 }
 
-/// Runs the binary on `file` in `folder`; gives where it listens.
-async fn run(folder: &Path, more: &[&str]) -> (Process, SocketAddr) {
-    let mut command = program(env!("CARGO_BIN_EXE_wellspring"));
-    command
-        .args(["run", "--config", "wellspring.yaml"])
-        .args(more)
-        .current_dir(folder)
-        .env_remove("WELLSPRING_LOG")
-        .env("NO_COLOR", "1");
-    let mut process = Process::start(&mut command);
-    let line = process.line("address=").await;
-    let (_, address) = line.rsplit_once("address=").expect("an address");
-    (process, address.trim().parse().expect("an address"))
-}
-
 fn with_streams(streams: &str) -> String {
     format!("listeners: [{{address: \"127.0.0.1:0\"}}]\nadmin: off\nstreams:\n{streams}")
 }
@@ -232,7 +216,7 @@ async fn an_invalid_file_changes_nothing_and_says_why() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("wellspring.yaml");
     fs::write(&path, with_streams(KEPT)).expect("written");
-    let (mut process, address) = run(folder.path(), &[]).await;
+    let (mut process, address) = run_in(folder.path(), &[]).await;
     let mut stream = EventSource::open(address, "/kept").await;
 
     fs::write(
@@ -283,7 +267,7 @@ async fn a_changed_file_reloads_by_itself() {
     fs::write(at("name"), "/a\n").expect("written");
     link("v1", "current");
     link("current/wellspring.yaml", "wellspring.yaml");
-    let (mut process, address) = run(folder.path(), &["--watch"]).await;
+    let (mut process, address) = run_in(folder.path(), &["--watch"]).await;
     publish(address, "/publish/a", "x").await;
     assert_eq!(get(address, "/one", &[]).await.body, "x");
 

@@ -36,17 +36,11 @@ impl Replica {
             .env("PORT", port.to_string())
             .env("ADMIN_PORT", admin_port.to_string())
             .env("REDIS_URL", redis.url())
-            .env("API_URL", api)
-            .env_remove("WELLSPRING_CONFIG")
-            .env_remove("WELLSPRING_LOG")
-            .env("NO_COLOR", "1");
+            .env("API_URL", api);
         let mut process = Process::start(&mut command);
-        let line = process.line("address=").await;
-        let (_, address) = line.rsplit_once("address=").expect("an address");
-        let address: SocketAddr = address.trim().parse().expect("an address");
         Self {
+            port: process.address().await.port(),
             process,
-            port: address.port(),
             admin_port,
         }
     }

@@ -1,7 +1,6 @@
 //! Nothing that a client shows is ever told: EDGE A9, A10, F2, O3.
 
 use std::net::SocketAddr;
-use std::process::Stdio;
 
 use tokio::process::Command;
 
@@ -50,15 +49,9 @@ async fn no_secret_is_ever_told() {
             "trace,wellspring=trace,pingora_core=trace,pingora_proxy=trace",
             "--config",
         ])
-        .arg(&file)
-        .env_remove("WELLSPRING_CONFIG")
-        .env_remove("WELLSPRING_LOG")
-        .env("NO_COLOR", "1")
-        .stderr(Stdio::piped());
+        .arg(&file);
     let mut process = Process::start(&mut command);
-    let listening = process.line("address=").await;
-    let address = listening.rsplit_once("address=").expect("an address").1;
-    let address: SocketAddr = address.trim().parse().expect("an address");
+    let address = process.address().await;
 
     let bearer = format!("authorization: Bearer {CANARY}.{CANARY}.{CANARY}");
     let cookie = format!("cookie: session={CANARY}; other={CANARY}");

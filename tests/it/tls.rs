@@ -1,6 +1,5 @@
 //! TLS of listeners: EDGE X9–X11, P11.
 
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -175,12 +174,9 @@ async fn refused_certificates_leave_a_line_that_says_why() {
         std::fs::write(&file, text).expect("written");
         let mut command = program(env!("CARGO_BIN_EXE_wellspring"));
         command.args(["run", "--config"]).arg(&file);
-        command.env_remove("WELLSPRING_LOG").env("NO_COLOR", "1");
-        command.stderr(Stdio::piped());
         let mut process = Process::start(&mut command);
-        let listening = process.line("address=").await;
-        let address = listening.rsplit_once("address=").expect("an address").1;
-        let tcp = TcpStream::connect(address.trim()).await.expect("connects");
+        let address = process.address().await;
+        let tcp = TcpStream::connect(address).await.expect("connects");
         let client = Arc::new(authority.client(&[&TLS13], identity));
         let name = ServerName::try_from("localhost").expect("a name");
         let shaken = TlsConnector::from(client).connect(name, tcp).await;

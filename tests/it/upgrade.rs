@@ -11,23 +11,14 @@ use tokio::net::TcpStream;
 use wellspring::sse::parser::{Event, Item};
 
 use super::support::client::{Connection, EventSource, get, request};
-use super::support::process::{Process, program};
+use super::support::process::{Process, run_in};
 use super::support::redis::TestRedis;
 use super::support::soon;
 use super::support::upstream::{TestUpstream, json};
 
 async fn run(folder: &Path, file: &str) -> (Process, SocketAddr) {
     fs::write(folder.join("wellspring.yaml"), file).expect("written");
-    let mut command = program(env!("CARGO_BIN_EXE_wellspring"));
-    command
-        .args(["run", "--config", "wellspring.yaml"])
-        .current_dir(folder)
-        .env_remove("WELLSPRING_LOG")
-        .env("NO_COLOR", "1");
-    let mut process = Process::start(&mut command);
-    let line = process.line("address=").await;
-    let (_, address) = line.rsplit_once("address=").expect("an address");
-    (process, address.trim().parse().expect("an address"))
+    run_in(folder, &[]).await
 }
 
 fn number_after(line: &str, key: &str) -> u32 {
@@ -211,9 +202,7 @@ async fn ids_of_a_polled_resource_stay_known() {
 async fn a_retained_message_goes_over() {
     let folder = tempfile::tempdir().expect("a folder");
     let (mut process, address) = run(folder.path(), &file("")).await;
-    let admin = process.line("admin listening").await;
-    let (_, admin) = admin.rsplit_once("address=").expect("an address");
-    let admin: SocketAddr = admin.trim().parse().expect("an address");
+    let admin = process.address().await;
     request(
         address,
         "POST",

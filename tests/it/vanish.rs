@@ -28,9 +28,7 @@ async fn who_vanishes_is_gone_within_the_bound() {
     std::fs::write(&file, text).expect("written");
     let mut gateway = program(env!("CARGO_BIN_EXE_wellspring"));
     let mut gateway = Process::start(gateway.args(["run", "--config"]).arg(&file));
-    let line = gateway.line(&format!("address={here}:")).await;
-    let (_, address) = line.rsplit_once("address=").expect("an address");
-    let url = format!("http://{}/silent", address.trim());
+    let url = format!("http://{}/silent", gateway.address().await);
     let stream = "Accept: text/event-stream";
     let mut curl = program("ip");
     curl.args(["netns", "exec", cable.namespace()]).args([

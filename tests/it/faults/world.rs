@@ -333,9 +333,7 @@ impl Gateway {
         command
             .args(["run", "--config", &format!("{index}.yaml")])
             .current_dir(folder.path())
-            .env_remove("WELLSPRING_CONFIG")
             .env("WELLSPRING_LOG", "info,access=warn")
-            .env("NO_COLOR", "1")
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -75,6 +75,13 @@ impl Process {
         }
     }
 
+    /// Where it says that it listens next.
+    pub async fn address(&mut self) -> SocketAddr {
+        let line = self.line("address=").await;
+        let (_, address) = line.rsplit_once("address=").expect("an address");
+        address.trim().parse().expect("an address")
+    }
+
     /// The next line, or `None` when the program has ended.
     pub async fn try_line(&mut self) -> Option<String> {
         let line = self.lines.recv().await?;
@@ -195,17 +202,9 @@ impl Wellspring {
     }
 
     async fn start(command: &mut Command, file: Option<tempfile::NamedTempFile>) -> Self {
-        command
-            .env_remove("WELLSPRING_CONFIG")
-            .env_remove("WELLSPRING_LOG")
-            .env("NO_COLOR", "1");
         let mut process = Process::start(command);
-        let line = process.line("address=").await;
-        let address = line
-            .rsplit_once("address=")
-            .and_then(|(_, address)| address.trim().parse().ok());
         Self {
-            address: address.expect("an address"),
+            address: process.address().await,
             process,
             _file: file,
         }
@@ -235,6 +234,18 @@ impl Wellspring {
     }
 }
 
+/// `wellspring run` on `wellspring.yaml` in this folder, with these arguments; and where it listens.
+pub async fn run_in(folder: &Path, more: &[&str]) -> (Process, SocketAddr) {
+    let mut command = program(env!("CARGO_BIN_EXE_wellspring"));
+    command
+        .args(["run", "--config", "wellspring.yaml"])
+        .args(more)
+        .current_dir(folder);
+    let mut process = Process::start(&mut command);
+    let address = process.address().await;
+    (process, address)
+}
+
 /// The folder of an example.
 pub fn example(scene: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -261,13 +272,16 @@ pub fn installed(path: &str) -> PathBuf {
     path
 }
 
-/// A program that talks to loopback and to nothing else.
+/// A program that talks to loopback and to nothing else. What a gateway is told by the environment is the test's to say.
 pub fn program(name: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(name);
     command
         .env("NO_PROXY", "*")
         .env("no_proxy", "*")
         .env("PYTHONUNBUFFERED", "1")
+        .env("NO_COLOR", "1")
+        .env_remove("WELLSPRING_CONFIG")
+        .env_remove("WELLSPRING_LOG")
         .kill_on_drop(true);
     command
 }
