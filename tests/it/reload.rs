@@ -115,13 +115,7 @@ async fn a_held_client_is_answered() {
     let upstream = TestUpstream::saying(json("1")).await;
     let streams = "  - {path: /value, http: {upstream: legacy}, every: 50ms}\n";
     let mut test = TestGateway::start(&file(&upstream.url(), streams, ""));
-    let first = get(test.address, "/value", &[]).await;
-    let etag = first.head.header("etag").expect("an ETag");
-    let mut connection = Connection::open(test.address).await;
-    let held = format!(
-        "GET /value HTTP/1.1\r\nhost: a\r\nif-none-match: {etag}\r\nprefer: wait=60\r\n\r\n"
-    );
-    connection.send(held.as_bytes()).await;
+    let mut connection = Connection::held(test.address, "/value").await;
     let before = upstream.count();
     eventually("it is held", || upstream.count() > before + 3).await;
     let config = TestGateway::config(&file(&upstream.url(), KEPT, ""));

@@ -77,13 +77,7 @@ async fn without_streams_it_stops_at_once() {
 async fn a_held_client_is_answered_at_once() {
     let upstream = TestUpstream::saying(json("1")).await;
     let gateway = TestGateway::polling(&upstream.url(), "shutdown: {drain: 10m}\n");
-    let first = get(gateway.address, "/value", &[]).await;
-    let etag = first.head.header("etag").expect("an ETag");
-    let mut connection = Connection::open(gateway.address).await;
-    let held = format!(
-        "GET /value HTTP/1.1\r\nhost: a\r\nif-none-match: {etag}\r\nprefer: wait=60\r\n\r\n"
-    );
-    connection.send(held.as_bytes()).await;
+    let mut connection = Connection::held(gateway.address, "/value").await;
     let before = upstream.count();
     eventually("it is held", || upstream.count() > before + 3).await;
     soon("stopped", gateway.gateway.stop()).await;

@@ -42,6 +42,14 @@ pub struct Response {
     pub body: String,
 }
 
+impl Response {
+    /// The header line by which a request says that it has this.
+    pub fn condition(&self) -> String {
+        let etag = self.head.header("etag").expect("an ETag");
+        format!("if-none-match: {etag}")
+    }
+}
+
 /// A connection that is read as HTTP/1.x.
 pub struct Connection {
     stream: TcpStream,
@@ -73,6 +81,17 @@ impl Connection {
             stream,
             unread: Vec::new(),
         }
+    }
+
+    /// A plain GET that is held until there is something else than now.
+    pub async fn held(address: SocketAddr, target: &str) -> Self {
+        let condition = get(address, target, &[]).await.condition();
+        let mut connection = Self::open(address).await;
+        let head = format!(
+            "GET {target} HTTP/1.1\r\nhost: {address}\r\n{condition}\r\nprefer: wait=60\r\n\r\n"
+        );
+        connection.send(head.as_bytes()).await;
+        connection
     }
 
     pub async fn send(&mut self, bytes: &[u8]) {
