@@ -86,17 +86,6 @@ async fn every_shape_has_its_value() {
 async fn wrong_type_and_no_permission_are_named() {
     let redis = TestRedis::start();
     redis.cli(&["RPUSH", "a_list", "1"]);
-    redis.cli(&[
-        "ACL",
-        "SETUSER",
-        "reader",
-        "on",
-        ">secret",
-        "~allowed:*",
-        "&*",
-        "+get",
-        "+subscribe",
-    ]);
     let gateway = keys(
         &redis,
         "  - {path: /list, redis: {server: main, key: a_list}, every: 50ms}\n",
@@ -105,7 +94,7 @@ async fn wrong_type_and_no_permission_are_named() {
     assert!(stream.until("stale").await.contains(r#""cause":"redis""#));
 
     // EDGE R4: a user with the right to read and nothing else.
-    let url = redis.url().replace("redis://", "redis://reader:secret@");
+    let url = redis.user("reader", "~allowed:* &* +get +subscribe");
     let gateway = TestGateway::start(&format!(
         "redis: {{main: {{url: \"{url}\"}}}}\nstreams:\n  - {{path: /good, redis: {{server: main, key: allowed:x}}, every: \
          50ms}}\n  - {{path: /bad, redis: {{server: main, key: forbidden}}, every: 50ms}}\n"

@@ -190,7 +190,7 @@ async fn a_sentinel_that_is_wrong_is_left() {
 async fn a_user_with_few_rights_follows_as_well() {
     let master = TestRedis::start();
     master.cli(&["SET", "k", "1"]);
-    master.cli(&["ACL", "SETUSER", "reader", "on", ">secret", "~k", "+get"]);
+    master.user("reader", "~k +get");
     let sentinel = start_sentinel(&master.port().to_string(), 1, "", &[]);
     let nodes = format!("[\"{}\"]", address(&sentinel));
     let gateway = asking(&nodes, "redis://reader:secret@mymaster", "", POLLED);

@@ -234,13 +234,8 @@ async fn a_loading_server_is_waited_for_and_commands_are_arrays() {
 async fn a_user_with_few_rights_is_enough() {
     let redis = TestRedis::start();
     fill(&redis);
-    let rights = "on >hunter2 resetkeys ~app:* resetchannels &news* -@all +get +hgetall +lrange +smembers +zrange +subscribe +psubscribe";
-    let command: Vec<_> = ["ACL", "SETUSER", "bob"]
-        .into_iter()
-        .chain(rights.split(' '))
-        .collect();
-    redis.cli(&command);
-    let client = RedisClient::for_test(&redis.url().replace("redis://", "redis://bob:hunter2@"));
+    let rights = "resetkeys ~app:* resetchannels &news* -@all +get +hgetall +lrange +smembers +zrange +subscribe +psubscribe";
+    let client = RedisClient::for_test(&redis.user("bob", rights));
     let mut sources: Vec<_> = SHAPES
         .into_iter()
         .zip(FILLED)

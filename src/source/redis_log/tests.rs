@@ -225,21 +225,9 @@ async fn a_long_log_comes_whole() {
 #[tokio::test]
 async fn a_user_with_few_rights_is_enough() {
     let redis = TestRedis::start();
-    let commands = "+eval +xrange +time +subscribe +unsubscribe +xadd +xdel +xlen +hget +hmget +hset +hincrby +get +set +del +pttl \
-                    +pexpire +persist +publish";
-    let mut rule = vec![
-        "ACL",
-        "SETUSER",
-        "replica",
-        "on",
-        ">secret",
-        "resetchannels",
-        "&wellspring:*",
-        "~wellspring:*",
-    ];
-    rule.extend(commands.split_whitespace());
-    redis.cli(&rule);
-    let url = redis.url().replace("redis://", "redis://replica:secret@");
+    let rights = "resetchannels &wellspring:* ~wellspring:* +eval +xrange +time +subscribe +unsubscribe +xadd +xdel +xlen +hget +hmget \
+                  +hset +hincrby +get +set +del +pttl +pexpire +persist +publish";
+    let url = redis.user("replica", rights);
     let log = SharedLog::new(RedisClient::for_test(&url), "test", &["/a"], BOUNDS);
     let (ids, token) = (ids(), Token::new());
     let mut follower = log.follow();

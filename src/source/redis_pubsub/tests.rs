@@ -226,13 +226,8 @@ async fn a_slow_listener_loses_the_oldest_and_is_told() {
 #[tokio::test]
 async fn rights_decide_channel_by_channel() {
     let redis = TestRedis::start();
-    let rights = "on >hunter2 resetchannels &news:* &patterns* -@all +subscribe +psubscribe";
-    let command: Vec<_> = ["ACL", "SETUSER", "bob"]
-        .into_iter()
-        .chain(rights.split(' '))
-        .collect();
-    redis.cli(&command);
-    let client = RedisClient::for_test(&redis.url().replace("redis://", "redis://bob:hunter2@"));
+    let rights = "resetchannels &news:* &patterns* -@all +subscribe +psubscribe";
+    let client = RedisClient::for_test(&redis.user("bob", rights));
     let mut news = feed(&client, channel());
     let mut patterns = feed(&client, pattern("patterns*"));
     let mut secret = feed(&client, pattern("secret*"));

@@ -192,18 +192,7 @@ async fn what_cannot_be_read_is_named_and_tried_again() {
 #[tokio::test]
 async fn rights_to_read_are_enough() {
     let redis = TestRedis::start();
-    redis.cli(&[
-        "ACL",
-        "SETUSER",
-        "reader",
-        "on",
-        ">secret",
-        "~s",
-        "+xrange",
-        "+xrevrange",
-        "+xinfo|stream",
-    ]);
-    let url = redis.url().replace("redis://", "redis://reader:secret@");
+    let url = redis.user("reader", "~s +xrange +xrevrange +xinfo|stream");
     let mut feed = open_as(&url, RedisFormat::Auto);
     assert_eq!(told(&mut feed).await, "from 0-0");
     add(&redis, "1-1", "a");

@@ -66,6 +66,14 @@ impl TestRedis {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
+    /// Makes a user with these rights, as `ACL SETUSER` takes them, and nothing besides; gives `redis://` with his password.
+    pub(crate) fn user(&self, name: &str, rights: &str) -> String {
+        let mut command = vec!["ACL", "SETUSER", name, "on", ">secret"];
+        command.extend(rights.split_whitespace());
+        self.cli(&command);
+        format!("redis://{name}:secret@127.0.0.1:{}", self.port)
+    }
+
     /// `redis+unix://`, without user and password.
     pub(crate) fn unix_url(&self) -> String {
         format!("redis+unix://{}", socket(self.directory.path()).display())

@@ -352,12 +352,8 @@ async fn few_rights_are_enough() {
     let redis = TestRedis::start_with(EVENTS);
     fill(&redis);
     let user = |name: &str, rights: &str| {
-        let command = format!(
-            "ACL SETUSER {name} on >hunter2 resetkeys ~app:* resetchannels -@all +get +ping {rights}"
-        );
-        redis.cli(&command.split(' ').collect::<Vec<_>>());
-        let url = format!("redis://{name}:hunter2@");
-        RedisClient::for_test(&redis.url().replace("redis://", &url))
+        let rights = format!("resetkeys ~app:* resetchannels -@all +get +ping {rights}");
+        RedisClient::for_test(&redis.user(name, &rights))
     };
     let reader = user("reader", "");
     let mut sources: Vec<_> = (0..10)
