@@ -15,34 +15,24 @@ const COMPILING: usize = 2_000;
 
 /// The selected nodes in order; `None` when the bound was reached.
 pub(super) fn nodes<'a>(query: &Query, root: &'a Json) -> Option<Vec<&'a Json>> {
-    let mut run = Run {
-        root,
-        left: MAX_WORK,
-    };
-    let found = run.query(query, root)?;
-    Some(
-        found
-            .selected
-            .into_iter()
-            .map(|at| found.trail[at].json)
-            .collect(),
-    )
+    let found = found(query, root)?;
+    let node = |at: &usize| found.trail[*at].json;
+    Some(found.selected.iter().map(node).collect())
 }
 
 /// Where the selected nodes are; `None` when the bound was reached.
 pub(super) fn locations(query: &Query, root: &Json) -> Option<Vec<Location>> {
+    let found = found(query, root)?;
+    let location = |at: &usize| found.location(*at);
+    Some(found.selected.iter().map(location).collect())
+}
+
+fn found<'a>(query: &Query, root: &'a Json) -> Option<Found<'a>> {
     let mut run = Run {
         root,
         left: MAX_WORK,
     };
-    let found = run.query(query, root)?;
-    Some(
-        found
-            .selected
-            .iter()
-            .map(|at| found.location(*at))
-            .collect(),
-    )
+    run.query(query, root)
 }
 
 struct Run<'a> {
