@@ -419,16 +419,14 @@ async fn a_holder_that_is_cut_off_is_replaced_and_follows() {
     assert_eq!(pollers(&upstream, from).len(), 1);
 }
 
-/// A value that is much longer as it is written there reaches all replicas, and newcomers.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_large_value_is_shared() {
-    let redis = TestRedis::start();
-    // Quotes are written as two bytes, and messages of more than a mebibyte are not told but read.
-    let large = format!("[{}\"\"]", "\"\",".repeat(250_000));
-    let upstream = TestUpstream::saying(json("1")).await;
+/// Two replicas, and a stream from each that was told `1`.
+async fn two_that_say_one(
+    redis: &TestRedis,
+    upstream: &TestUpstream,
+) -> ([Wellspring; 2], Vec<EventSource>) {
     let replicas = [
-        replica(&redis, &upstream, "r0").await,
-        replica(&redis, &upstream, "r1").await,
+        replica(redis, upstream, "r0").await,
+        replica(redis, upstream, "r1").await,
     ];
     let mut streams = Vec::new();
     for replica in &replicas {
@@ -436,6 +434,17 @@ async fn a_large_value_is_shared() {
         assert_eq!(stream.event().await.data, "1");
         streams.push(stream);
     }
+    (replicas, streams)
+}
+
+/// A value that is much longer as it is written there reaches all replicas, and newcomers.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_value_is_shared() {
+    let redis = TestRedis::start();
+    // Quotes are written as two bytes, and messages of more than a mebibyte are not told but read.
+    let large = format!("[{}\"\"]", "\"\",".repeat(250_000));
+    let upstream = TestUpstream::saying(json("1")).await;
+    let (_replicas, mut streams) = two_that_say_one(&redis, &upstream).await;
     upstream.say(json(&large));
     for stream in &mut streams {
         assert_eq!(
@@ -561,16 +570,7 @@ async fn who_reads_the_log_again_tells_nothing_twice() {
 async fn trouble_of_the_source_is_shared() {
     let redis = TestRedis::start();
     let upstream = TestUpstream::saying(json("1")).await;
-    let replicas = [
-        replica(&redis, &upstream, "r0").await,
-        replica(&redis, &upstream, "r1").await,
-    ];
-    let mut streams = Vec::new();
-    for replica in &replicas {
-        let mut stream = EventSource::open(replica.address, "/value").await;
-        assert_eq!(stream.event().await.data, "1");
-        streams.push(stream);
-    }
+    let (_replicas, mut streams) = two_that_say_one(&redis, &upstream).await;
     upstream.say(status(404, ""));
     for stream in &mut streams {
         assert_eq!(stream.next().await, pair("gone", "{}"));

@@ -111,17 +111,23 @@ async fn wrong_type_and_no_permission_are_named() {
     );
 }
 
-/// Redis killed and restarted: streams stay open, become stale, then fresh, and converge.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_restarted_server_is_followed_again() {
-    let mut redis = TestRedis::start();
+/// A stream of a key that is `1`, which was told so.
+async fn told_of_one(redis: &TestRedis) -> (TestGateway, EventSource) {
     redis.cli(&["SET", "k:1", "1"]);
     let gateway = keys(
-        &redis,
+        redis,
         "  - {path: /k, redis: {server: main, key: k:1}, every: 50ms, stale_after: 200ms}\n",
     );
     let mut stream = EventSource::open(gateway.address, "/k").await;
     assert_eq!(stream.event().await.data, "1");
+    (gateway, stream)
+}
+
+/// Redis killed and restarted: streams stay open, become stale, then fresh, and converge.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restarted_server_is_followed_again() {
+    let mut redis = TestRedis::start();
+    let (_gateway, mut stream) = told_of_one(&redis).await;
     redis.kill();
     assert!(stream.until("stale").await.contains(r#""cause":"redis""#));
     redis.restart();
@@ -134,13 +140,7 @@ async fn a_restarted_server_is_followed_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frozen_server_is_noticed() {
     let redis = TestRedis::start();
-    redis.cli(&["SET", "k:1", "1"]);
-    let gateway = keys(
-        &redis,
-        "  - {path: /k, redis: {server: main, key: k:1}, every: 50ms, stale_after: 200ms}\n",
-    );
-    let mut stream = EventSource::open(gateway.address, "/k").await;
-    assert_eq!(stream.event().await.data, "1");
+    let (_gateway, mut stream) = told_of_one(&redis).await;
     redis.pause();
     stream.until("stale").await;
     redis.resume();
