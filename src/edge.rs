@@ -325,11 +325,13 @@ enum Served {
 
 #[async_trait]
 impl ProxyHttp for Edge {
-    type CTX = Context;
+    /// Boxed, as the future of a request holds it in two places. Its room is taken for each request and given back when a stream
+    /// has left it; were it 16 KB, the next buffer of an HTTP/2 connection would lie there, in pages that are all in use.
+    type CTX = Box<Context>;
 
-    fn new_ctx(&self) -> Context {
+    fn new_ctx(&self) -> Box<Context> {
         let peer = Peer::current();
-        Context {
+        Box::new(Context {
             live: self.live.load_full(),
             client: ClientAddress::of_peer(&peer),
             peer,
@@ -338,14 +340,14 @@ impl ProxyHttp for Edge {
             record: None,
             passing: None,
             place: None,
-        }
+        })
     }
 
     /// Everything that the gateway answers by itself happens here, before an upstream is chosen.
     async fn request_filter(
         &self,
         session: &mut Session,
-        ctx: &mut Context,
+        ctx: &mut Box<Context>,
     ) -> pingora::Result<bool> {
         // Whoever takes no bytes is not waited for (EDGE B3).
         session.set_write_timeout(Some(ctx.live.config.limits.write_stall));
@@ -390,7 +392,7 @@ impl ProxyHttp for Edge {
     async fn upstream_peer(
         &self,
         _session: &mut Session,
-        ctx: &mut Context,
+        ctx: &mut Box<Context>,
     ) -> pingora::Result<Box<HttpPeer>> {
         match &mut ctx.passing {
             Some(passing) => passing.peer(&self.lines).await,
@@ -405,7 +407,7 @@ impl ProxyHttp for Edge {
         &self,
         _session: &mut Session,
         _peer: &HttpPeer,
-        ctx: &mut Context,
+        ctx: &mut Box<Context>,
         error: Box<Error>,
     ) -> Box<Error> {
         match &mut ctx.passing {
@@ -421,7 +423,7 @@ impl ProxyHttp for Edge {
         _peer: &HttpPeer,
         fd: RawFd,
         _digest: Option<&Digest>,
-        ctx: &mut Context,
+        ctx: &mut Box<Context>,
     ) -> pingora::Result<()> {
         if let Some(passing) = &mut ctx.passing {
             passing.connected(fd, &self.lines);
@@ -434,7 +436,7 @@ impl ProxyHttp for Edge {
         &self,
         session: &mut Session,
         request: &mut RequestHeader,
-        ctx: &mut Context,
+        ctx: &mut Box<Context>,
     ) -> pingora::Result<()> {
         if let Some(passing) = &ctx.passing {
             passing.rewrite(session.req_header(), request, &ctx.client)?;
@@ -448,7 +450,7 @@ impl ProxyHttp for Edge {
         session: &mut Session,
         body: &mut Option<Bytes>,
         end: bool,
-        ctx: &mut Context,
+        ctx: &mut Box<Context>,
     ) -> pingora::Result<()> {
         if let Some(heard) = &ctx.peer.heard {
             heard.some(end);
@@ -468,7 +470,7 @@ impl ProxyHttp for Edge {
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
-        ctx: &mut Context,
+        ctx: &mut Box<Context>,
     ) -> pingora::Result<()> {
         if let Some(counts) = ctx.upstream_counts() {
             counts.answered(response.status.as_u16());
@@ -484,7 +486,7 @@ impl ProxyHttp for Edge {
         _session: &mut Session,
         _body: &mut Option<Bytes>,
         _end: bool,
-        ctx: &mut Context,
+        ctx: &mut Box<Context>,
     ) -> pingora::Result<Option<Duration>> {
         if let Some(passing) = &ctx.passing {
             passing.heard();
@@ -497,7 +499,7 @@ impl ProxyHttp for Edge {
         _peer: &HttpPeer,
         session: &mut Session,
         mut error: Box<Error>,
-        ctx: &mut Context,
+        ctx: &mut Box<Context>,
         reused: bool,
     ) -> Box<Error> {
         match &ctx.passing {
@@ -512,7 +514,7 @@ impl ProxyHttp for Edge {
         &self,
         session: &mut Session,
         error: &Error,
-        ctx: &mut Context,
+        ctx: &mut Box<Context>,
     ) -> FailToProxy {
         upstream::log(error, &ctx.request_id);
         if session.response_written().is_none()
@@ -544,7 +546,7 @@ impl ProxyHttp for Edge {
         }
     }
 
-    async fn logging(&self, session: &mut Session, _error: Option<&Error>, ctx: &mut Context) {
+    async fn logging(&self, session: &mut Session, _error: Option<&Error>, ctx: &mut Box<Context>) {
         if let Some(record) = ctx.record.take() {
             let (client, identity) = (ctx.client.address, ctx.identity.as_ref());
             let identity = identity.map(|identity| identity.name.as_str());
@@ -553,12 +555,12 @@ impl ProxyHttp for Edge {
     }
 
     /// What Pingora's own log lines say about a request: nothing of what the client sent (EDGE A10).
-    fn request_summary(&self, _session: &Session, ctx: &Context) -> String {
+    fn request_summary(&self, _session: &Session, ctx: &Box<Context>) -> String {
         format!("request {}", ctx.request_id)
     }
 
     /// What Pingora says of an error may hold the head that it could not read; we have said what we know of it.
-    fn suppress_error_log(&self, _session: &Session, _ctx: &Context, _error: &Error) -> bool {
+    fn suppress_error_log(&self, _session: &Session, _ctx: &Box<Context>, _error: &Error) -> bool {
         true
     }
 
@@ -566,7 +568,7 @@ impl ProxyHttp for Edge {
     fn suppress_proxy_warn_log(
         &self,
         _session: &Session,
-        _ctx: &Context,
+        _ctx: &Box<Context>,
         _error: &Error,
         _context: ProxyWarnLogContext,
     ) -> bool {
