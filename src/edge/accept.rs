@@ -128,7 +128,9 @@ impl Door {
         let listener = TcpListener::from_std(socket.try_clone()?)?;
         let (failures, door) = (house.failures.clone(), shared.clone());
         let accepting = tokio::spawn(closed.clone().run_until_cancelled_owned(async move {
-            failures.watch(address, accept(listener, door, house)).await;
+            failures
+                .watch(address, accept(listener, door, Arc::new(house)))
+                .await;
         }));
         tokio::spawn(
             closed
@@ -213,7 +215,7 @@ impl Drop for Open {
 }
 
 /// Accepts until the process stops, or whoever runs this stops it.
-async fn accept(listener: TcpListener, shared: Arc<Shared>, house: House) {
+async fn accept(listener: TcpListener, shared: Arc<Shared>, house: Arc<House>) {
     let mut stop = house.stop.clone();
     loop {
         let accepted = tokio::select! {

@@ -75,11 +75,11 @@ impl Settings {
 pub(super) struct Guest {
     origin: Origin,
     settings: Arc<Settings>,
-    house: House,
+    house: Arc<House>,
 }
 
 impl Guest {
-    pub(super) fn new(door: Arc<Shared>, house: House, address: SocketAddr) -> Self {
+    pub(super) fn new(door: Arc<Shared>, house: Arc<House>, address: SocketAddr) -> Self {
         let settings = door.settings();
         let tls = settings.tls.is_some();
         let open = Arc::new(Open::new(door.clone()));
@@ -109,7 +109,7 @@ impl Guest {
 
     /// Serves one request, and gives the connection back when it goes on.
     async fn serve(&self, session: ServerSession) -> Option<Box<Connection>> {
-        let House { proxy, stop, .. } = &self.house;
+        let House { proxy, stop, .. } = &*self.house;
         let (stream, _) = proxy.process_new_http(session, stop).await?.consume();
         // Only ours go in.
         stream.into_any().downcast::<Connection>().ok()
@@ -117,8 +117,13 @@ impl Guest {
 
     /// Completes when the process ends.
     async fn stopped(&self) {
-        // A sender that is gone means the same.
-        let _ = self.house.stop.clone().wait_for(|stop| *stop).await;
+        let mut stop = self.house.stop.clone();
+        while !*stop.borrow_and_update() {
+            // A sender that is gone means the same.
+            if stop.changed().await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Serves a connection in a task of its own.

@@ -58,7 +58,7 @@ struct OfStream {
 /// The place of one stream in every count; given back when dropped.
 #[derive(Debug)]
 pub(super) struct StreamPermit {
-    _slots: Vec<Slot>,
+    _slots: Box<[Slot]>,
 }
 
 /// More than allowed.
@@ -156,7 +156,9 @@ impl Limits {
         }
         let everybody = Holder::Everybody;
         taken.push(slot(&self.slots, everybody, Limit::Streams, self.streams)?);
-        Ok(StreamPermit { _slots: taken })
+        Ok(StreamPermit {
+            _slots: taken.into(),
+        })
     }
 }
 

@@ -4,6 +4,9 @@
 //! room for it. A client that opens no window costs a pointer into shared bytes, is owed nothing until it took those,
 //! and gets everything since as one; other streams of its connection do not notice (EDGE X7). No DATA frame is empty
 //! (EDGE E17): the last one carries `closing`.
+//!
+//! A connection has a place for each frame that waits to be written, and keeps as many as it once needed: a stream hands
+//! over one at a time, the first bytes with the first event.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -23,6 +26,10 @@ use crate::sse::{Encoder, Frame};
 
 /// The most that one DATA frame may hold without being asked for (RFC 9113 §6.5.2).
 const PIECE: usize = 16 * 1024;
+
+/// The first bytes and the first event leave as one frame, up to so many: they are copied, and a client that reads nothing
+/// is to cost little.
+const JOINED: usize = 4 * 1024;
 
 /// Serves a stream. Must be called within a runtime; the connection's is the right one.
 pub(super) fn adopt(
@@ -110,6 +117,7 @@ impl Http2Stream {
         let mut news = channel.version();
         // The first event leaves with what goes before it.
         self.take_owed(&channel);
+        self.unsent.join(JOINED);
         let timer = sleep_until(self.due());
         tokio::pin!(timer);
         loop {

@@ -149,6 +149,14 @@ impl Outgoing {
         from.split_to(count.min(from.len()))
     }
 
+    /// Makes it one piece, if it is no longer than `most`.
+    pub(super) fn join(&mut self, most: usize) {
+        if !self.first.is_empty() && !self.then.is_empty() && self.len() <= most {
+            let joined = [&self.first[..], &self.then].concat();
+            *self = Self::from(Bytes::from(joined));
+        }
+    }
+
     fn took(&mut self, count: usize) {
         let of_first = count.min(self.first.len());
         self.first.advance(of_first);

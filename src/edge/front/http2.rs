@@ -2,10 +2,11 @@
 //!
 //! A connection that carries streams is never idle, whoever writes them: what lives is known to the protocol itself.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use h2::Reason;
 use h2::server::Connection as H2;
 use pingora::protocols::http::ServerSession;
@@ -49,6 +50,9 @@ const FAREWELL: Duration = Duration::from_secs(5);
 
 /// How long one that may still bring a request is listened to when the process ends.
 const LAST_MOMENT: Duration = Duration::from_millis(250);
+
+/// What Pingora would tell about a connection: whose it is is known here, and told by the task.
+static DIGEST: LazyLock<Arc<Digest>> = LazyLock::new(Arc::default);
 
 /// Serves a connection until it is over.
 pub(super) async fn serve(guest: Guest, mut connection: Box<Connection>) {
@@ -100,7 +104,6 @@ async fn drive(guest: &Guest, connection: &mut H2<Stream, Bytes>, alarm: &Alarm)
 
 /// Takes requests until the connection is over. It is there for each connection: nothing large may live while it waits.
 async fn attend(guest: &Guest, connection: &mut H2<Stream, Bytes>, alarm: &Alarm) -> Over {
-    let digest = Arc::new(Digest::default());
     let mut malformed = 0;
     let mut ending = false;
     // Its settings must come in the time of a head.
@@ -119,7 +122,7 @@ async fn attend(guest: &Guest, connection: &mut H2<Stream, Bytes>, alarm: &Alarm
                 until = Instant::now() + LAST_MOMENT;
                 continue;
             }
-            accepted = HttpSession::from_h2_conn(connection, digest.clone()) => accepted,
+            accepted = HttpSession::from_h2_conn(connection, DIGEST.clone()) => accepted,
             () = sleep_until(until) => {
                 if !alarm.has_settings() && !ending {
                     debug!("an HTTP/2 connection took too long to begin");
@@ -158,13 +161,15 @@ async fn attend(guest: &Guest, connection: &mut H2<Stream, Bytes>, alarm: &Alarm
     }
 }
 
-/// Serves a request in a task of its own.
+/// Serves a request: as far as it comes by itself at once, and then in a task of its own. A stream is handed over at once, and
+/// its head is written before the next request is taken. What a hundred requests in a row take is thus taken once.
 fn begin(guest: &Guest, request: HttpSession) {
     let mut server = guest.clone();
     let heard = (!request.is_body_done()).then(Heard::new);
     server.origin.heard.clone_from(&heard);
     let silence = server.settings.body_silence;
-    server.clone().spawn(async move {
+    let origin = server.origin.clone();
+    let mut served = Box::pin(origin.scope(async move {
         let silent = async {
             match heard {
                 Some(heard) => heard.nothing_for(silence).await,
@@ -177,7 +182,10 @@ fn begin(guest: &Guest, request: HttpSession) {
                 debug!("a request ends, as nothing came of its body any more");
             }
         }
-    });
+    }));
+    if served.as_mut().now_or_never().is_none() {
+        guest.house.requests.spawn(served);
+    }
 }
 
 /// Tells the client to be calm and ends the connection.

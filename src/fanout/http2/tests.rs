@@ -191,8 +191,9 @@ async fn a_stream_begins_goes_on_and_beats() {
     let channel = said("1");
     let mut reader = pair.open(&channel).await;
     let first = reader.data().await.expect("open");
-    assert_eq!(&first[..], b"retry: 2000\n:\n\n");
-    assert_eq!(reader.events(Some("1")).await, [message("1")]);
+    let text = std::str::from_utf8(&first).expect("text");
+    assert!(text.starts_with("retry: 2000\n:\n\nid: "), "{text}");
+    assert!(text.ends_with("\ndata: 1\n\n"), "{text}");
     say(&channel, "2");
     assert_eq!(reader.events(Some("2")).await, [message("2")]);
     let began = Instant::now();
@@ -202,6 +203,17 @@ async fn a_stream_begins_goes_on_and_beats() {
     let beat = began.elapsed() / 3;
     let near = Duration::from_secs(18)..=Duration::from_millis(22_010);
     assert!(near.contains(&beat), "{beat:?}");
+}
+
+/// B1: a large first event is shared with everybody, not copied behind the first bytes.
+#[tokio::test(start_paused = true)]
+async fn a_large_first_event_is_a_frame_of_its_own() {
+    let mut pair = Pair::new(1 << 20).await;
+    let channel = said(&big("a"));
+    let mut reader = pair.open(&channel).await;
+    let first = reader.data().await.expect("open");
+    assert_eq!(&first[..], b"retry: 2000\n:\n\n");
+    assert!(reader.events(Some(&big("a"))).await == [message(big("a"))]);
 }
 
 /// X7, B1, B2: a stream whose client opens no window costs the others of its connection nothing, is owed nothing
