@@ -1,18 +1,22 @@
 //! What compression costs and saves: events of 2 KB, in gzip against plain.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::delivery::{Delivery, Load, deliver};
-use super::{Bench, PATIENCE, Played, TICK};
+use super::{Bench, PATIENCE, Played};
 use crate::Outcome;
 use crate::gateway::{Feed, Settings};
-use crate::report::Section;
+use crate::report::{Section, Verdict};
 use crate::stats::Repeats;
 use crate::swarm::Goal;
 use crate::upstream::{Shape, Upstream};
 
-/// Clients, at most: each decodes what it gets.
-const MOST: usize = 2_000;
+/// Between two events: the clients' thread decodes what each of them gets, and must not be what sets the pace.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// What an event may cost in gzip, as a multiple of one that is not compressed.
+const CPU_LIMIT: f64 = 1.2;
 
 /// Bytes of the JSON of an event.
 const EVENT: usize = 2_000;
@@ -33,7 +37,7 @@ const MEASURES: [Measure; 6] = [
 pub(super) fn measure(bench: &Bench<'_>) -> Outcome<Played> {
     let settings = |gzip| Settings {
         gzip,
-        ..Settings::polling(TICK)
+        ..Settings::polling(EVERY)
     };
     if let Some(words) = bench.gateway.refuses(&settings(true))? {
         return Ok(Played::LeftOut(format!(
@@ -42,14 +46,14 @@ pub(super) fn measure(bench: &Bench<'_>) -> Outcome<Played> {
     }
     let repeats = bench.options.repeats;
     let load = Load {
-        clients: bench.options.clients.min(MOST),
-        every: TICK,
-        warm_up: 3,
-        count: if bench.options.quick { 10 } else { 50 },
+        clients: bench.options.clients,
+        every: EVERY,
+        warm_up: 1,
+        count: if bench.options.quick { 2 } else { 10 },
     };
     let mut section = Section::new(
         &format!(
-            "Compression: {} clients, JSON events of {EVENT} bytes, 10 a second",
+            "Compression: {} clients, JSON events of {EVENT} bytes, one a second",
             load.clients
         ),
         format!(
@@ -74,6 +78,18 @@ pub(super) fn measure(bench: &Bench<'_>) -> Outcome<Played> {
                 false => plain.push(run),
             }
         }
+    }
+    let cpu = plain.iter().zip(&packed);
+    if let Some(ratio) = Repeats::new(cpu.map(|(plain, packed)| packed.cpu() / plain.cpu())) {
+        section.verdicts.push(Verdict {
+            what: format!(
+                "CPU µs per event in gzip against none, {} clients",
+                load.clients
+            ),
+            goal: format!("≤ {CPU_LIMIT} ×"),
+            measured: format!("{ratio:.2} ×"),
+            met: ratio.median() <= CPU_LIMIT,
+        });
     }
     for (name, digits, of) in MEASURES {
         let show = |runs: &[Delivery]| {
