@@ -106,7 +106,8 @@ pub(super) fn id(given: &[u8]) -> String {
             let digit = |byte: u8| char::from(DIGITS[usize::from(byte)]);
             let mut id = String::with_capacity(32);
             for byte in fastrand::u128(..).to_be_bytes() {
-                id.extend([digit(byte >> 4), digit(byte & 15)]);
+                id.push(digit(byte >> 4));
+                id.push(digit(byte & 15));
             }
             id
         }

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderValue;
 use pingora::http::RequestHeader;
 use pingora::protocols::TcpKeepalive;
 use pingora::protocols::tls::CaType;
@@ -50,6 +51,8 @@ struct Shared {
     identity: Option<Arc<CertKey>>,
     /// Connections are shared by who trusts the same and shows the same.
     group: u64,
+    /// What requests call it.
+    authority: HeaderValue,
 }
 
 impl PassThrough {
@@ -65,6 +68,7 @@ impl PassThrough {
             options: options(&upstream),
             identity: identity.and_then(cert_key).map(Arc::new),
             group: group(&upstream),
+            authority: head::authority(&upstream.url),
             upstream,
         };
         Self {
@@ -125,7 +129,9 @@ impl PassThrough {
         request: &mut RequestHeader,
         client: &ClientAddress,
     ) -> pingora::Result<()> {
-        head::rewrite(&self.shared.upstream, original, request, client)
+        let shared = &self.shared;
+        let authority = shared.authority.clone();
+        head::rewrite(&shared.upstream.url, authority, original, request, client)
     }
 }
 

@@ -1,6 +1,8 @@
 //! The head of an HTTP/1 request, read strictly before anybody else sees it (RFC 9112; EDGE P2, P3, P8–P10): what can be read
 //! in two ways, here or behind us, is refused. Pure.
 
+use memchr::{memchr, memchr_iter};
+
 use super::super::reply::Rejection;
 use super::super::request::is_authority;
 use super::body::Framing;
@@ -50,7 +52,7 @@ impl Scan {
         if buf.first().is_some_and(|&byte| !is_token(byte)) {
             return Err(bad("The request line is malformed."));
         }
-        while let Some(at) = buf[self.looked_at..].iter().position(|&byte| byte == b'\n') {
+        while let Some(at) = memchr(b'\n', &buf[self.looked_at..]) {
             let at = self.looked_at + at;
             let line = &buf[self.line_start..at];
             let Some(line) = line.strip_suffix(b"\r") else {
@@ -81,7 +83,10 @@ impl Scan {
 
 /// Reads a whole head, as [`Scan`] found it.
 pub(super) fn parse(head: &[u8]) -> Result<Head, Fault> {
-    let mut lines = head.split(|&byte| byte == b'\n').map(|line| {
+    let mut from = 0;
+    let mut lines = memchr_iter(b'\n', head).map(|end| {
+        let line = &head[from..end];
+        from = end + 1;
         // The scan has seen a carriage return before each of these.
         line.strip_suffix(b"\r").unwrap_or(line)
     });
@@ -195,7 +200,7 @@ impl<'a> Fields<'a> {
         if matches!(line.first(), Some(b' ' | b'\t')) {
             return Err(bad("A header is folded over several lines."));
         }
-        let Some(colon) = line.iter().position(|&byte| byte == b':') else {
+        let Some(colon) = memchr(b':', line) else {
             return Err(bad("A line of the head is no header."));
         };
         let (name, value) = (&line[..colon], trim(&line[colon + 1..]));
@@ -292,7 +297,23 @@ fn bad(why: &'static str) -> Fault {
 
 /// RFC 9110 §5.6.2.
 fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+    // Every byte of every name is asked about.
+    const TOKEN: [bool; 256] = {
+        let mut token = [false; 256];
+        let others = b"!#$%&'*+-.^_`|~";
+        let mut at = 0;
+        while at < others.len() {
+            token[others[at] as usize] = true;
+            at += 1;
+        }
+        let mut byte = 0_u8;
+        while byte < 128 {
+            token[byte as usize] |= byte.is_ascii_alphanumeric();
+            byte += 1;
+        }
+        token
+    };
+    TOKEN[usize::from(byte)]
 }
 
 /// RFC 9110 §5.5: visible, space, tab, or not ASCII.

@@ -7,8 +7,8 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{Error, ErrorType};
+use url::Url;
 
-use crate::config::Upstream;
 use crate::edge::client_address::ClientAddress;
 
 /// What a proxy in front is wont to say besides `X-Forwarded-*`.
@@ -32,15 +32,16 @@ const PSEUDONYM: &str = "wellspring";
 /// So many gateways of this kind may stand in a row; more are a loop (EDGE P20).
 pub(in crate::edge) const MAX_HOPS: usize = 5;
 
-/// Rewrites a request's head for the upstream: its own host, the base path, and who asked (EDGE P20, P21). Credentials
+/// Rewrites a request's head for the upstream at `url`: its own host, `authority`, the base path, and who asked (EDGE P20, P21). Credentials
 /// are the client's own: those that the gateway polls with would be lent to anybody who reaches its port.
 pub(super) fn rewrite(
-    upstream: &Upstream,
+    url: &Url,
+    authority: HeaderValue,
     original: &RequestHeader,
     request: &mut RequestHeader,
     client: &ClientAddress,
 ) -> pingora::Result<()> {
-    let base = upstream.url.path().trim_end_matches('/');
+    let base = url.path().trim_end_matches('/');
     let target = original
         .uri
         .path_and_query()
@@ -65,7 +66,7 @@ pub(super) fn rewrite(
     if let Some(host) = host {
         request.insert_header("X-Forwarded-Host", host)?;
     }
-    request.insert_header("Host", authority(upstream))?;
+    request.insert_header("Host", authority)?;
     request.insert_header("X-Forwarded-For", client.forwarded_for())?;
     request.insert_header("X-Forwarded-Proto", HeaderValue::from_static(client.proto))?;
     request.append_header("Via", via(original.version))?;
@@ -137,9 +138,10 @@ fn hop_claims(headers: &HeaderMap) -> Vec<HeaderName> {
     headers.keys().filter(is_claim).cloned().collect()
 }
 
-fn authority(upstream: &Upstream) -> HeaderValue {
-    let host = upstream.url.host_str().unwrap_or_default();
-    let text = match upstream.url.port() {
+/// The `Host` of requests to `url`.
+pub(super) fn authority(url: &Url) -> HeaderValue {
+    let host = url.host_str().unwrap_or_default();
+    let text = match url.port() {
         Some(port) => format!("{host}:{port}"),
         None => host.to_owned(),
     };
