@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::delivery::{Delivery, Load, deliver};
-use super::{Bench, PATIENCE, Played};
+use super::{Bench, PATIENCE, Played, TICK};
 use crate::Outcome;
 use crate::gateway::{Feed, Settings};
 use crate::report::{Section, Verdict};
@@ -35,9 +35,13 @@ const MEASURES: [Measure; 6] = [
 
 /// Off and on by turns.
 pub(super) fn measure(bench: &Bench<'_>) -> Outcome<Played> {
+    let every = match bench.options.quick {
+        true => TICK,
+        false => EVERY,
+    };
     let settings = |gzip| Settings {
         gzip,
-        ..Settings::polling(EVERY)
+        ..Settings::polling(every)
     };
     if let Some(words) = bench.gateway.refuses(&settings(true))? {
         return Ok(Played::LeftOut(format!(
@@ -47,14 +51,15 @@ pub(super) fn measure(bench: &Bench<'_>) -> Outcome<Played> {
     let repeats = bench.options.repeats;
     let load = Load {
         clients: bench.options.clients,
-        every: EVERY,
+        every,
         warm_up: 1,
-        count: if bench.options.quick { 2 } else { 10 },
+        count: 10,
     };
     let mut section = Section::new(
         &format!(
-            "Compression: {} clients, JSON events of {EVENT} bytes, one a second",
-            load.clients
+            "Compression: {} clients, JSON events of {EVENT} bytes every {} ms",
+            load.clients,
+            every.as_millis()
         ),
         format!(
             "{} events to every client, {repeats} repeats by turns: median (lowest–highest); the ratio is that of each pair \
