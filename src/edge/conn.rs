@@ -4,7 +4,7 @@
 //! whatever Pingora makes of a body, it cannot take the begin of the next request for a part of it (EDGE P4).
 
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
@@ -63,6 +63,21 @@ enum Io {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
+/// A client whose host has vanished without a word is noticed (EDGE B3): by what it does not acknowledge, or by probes.
+///
+/// The kernel counts the time of a closed window too, so its limit must not undercut `write_stall`.
+pub(super) fn notice_absence(socket: &impl AsFd, write_stall: Duration) {
+    let socket = socket2::SockRef::from(socket);
+    let keepalive = socket2::TcpKeepalive::new()
+        .with_time(Duration::from_secs(60))
+        .with_interval(Duration::from_secs(15))
+        .with_retries(3);
+    // Each of these only narrows what a bad client can cost; a connection works without.
+    let _ = socket.set_tcp_keepalive(&keepalive);
+    #[cfg(target_os = "linux")]
+    let _ = socket.set_tcp_user_timeout(Some(write_stall.max(Duration::from_secs(30))));
+}
+
 impl Connection {
     pub(crate) fn plain(tcp: TcpStream) -> Box<Self> {
         Self::new(Io::Plain(tcp))
@@ -110,6 +125,15 @@ impl Connection {
     pub(super) fn begin_http2(&mut self, meter: Box<Meter>) {
         self.body = Body::Open;
         self.meter = Some(meter);
+    }
+
+    /// Lets the kernel end the connection when its client's host has vanished, with whatever waits to be acknowledged.
+    pub(super) fn notice_absence(&self, write_stall: Duration) {
+        let tcp = match &self.io {
+            Io::Plain(tcp) => tcp,
+            Io::Tls(stream) => stream.get_ref().0,
+        };
+        notice_absence(tcp, write_stall);
     }
 
     /// The connection, out of the runtime's hands. Bytes that are held are dropped.

@@ -54,6 +54,8 @@ pub struct Settings {
     max_header_bytes: usize,
     /// How long nothing may come of a body over HTTP/2.
     pub(super) body_silence: Duration,
+    /// How long a client may take no bytes (EDGE B3).
+    write_stall: Duration,
 }
 
 impl Settings {
@@ -66,6 +68,7 @@ impl Settings {
             header_timeout: config.limits.header_timeout,
             max_header_bytes: config.limits.max_header_bytes,
             body_silence: http2::SILENCE,
+            write_stall: config.limits.write_stall,
         })
     }
 }

@@ -8,8 +8,10 @@ use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, VARY, X_CONTEN
 use http::{HeaderName, HeaderValue, StatusCode, Version};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
+use socket2::SockRef;
 use tracing::debug;
 
+use super::conn::notice_absence;
 use super::cors::Header;
 use super::detach;
 use super::limit::StreamPermit;
@@ -24,6 +26,9 @@ use crate::sse::{self, Coding, Encoder};
 const RETRY: std::ops::RangeInclusive<u64> = 2000..=5000;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+/// What the kernel may hold of a stream for its client, bytes: half of what it then takes for it (EDGE B4).
+const SEND_BUFFER: usize = 16 * 1024;
 
 /// Where the client says it is (EDGE L5): the header, or else the query parameter; empty is as absent.
 pub(super) fn cursor(session: &Session, query: Option<&str>, channel: &Channel) -> Cursor {
@@ -111,7 +116,9 @@ pub(super) async fn serve(
         }
     };
     if let Carrier::Plain(socket) | Carrier::Tls(socket, _) = &carrier {
-        tune(socket, fanout.limits().write_stall);
+        // A reader that takes nothing must not pin megabytes of kernel memory. A stream works without.
+        let _ = SockRef::from(socket).set_send_buffer_size(SEND_BUFFER);
+        notice_absence(socket, fanout.limits().write_stall);
     }
     fanout.adopt(NewStream {
         carrier,
@@ -184,20 +191,4 @@ fn response_head(headers: &[Header], chunked: bool, request_id: &str, prelude: &
     let mut bytes = head.into_bytes();
     bytes.extend_from_slice(prelude);
     bytes
-}
-
-/// A reader that takes nothing must not pin megabytes of kernel memory, nor live on after its host has vanished.
-///
-/// The kernel counts the time of a closed window too, so its limit must not undercut `write_stall`.
-fn tune(socket: &std::net::TcpStream, write_stall: Duration) {
-    let socket = socket2::SockRef::from(socket);
-    let keepalive = socket2::TcpKeepalive::new()
-        .with_time(Duration::from_secs(60))
-        .with_interval(Duration::from_secs(15))
-        .with_retries(3);
-    // Each of these only narrows what a bad client can cost; a stream works without.
-    let _ = socket.set_send_buffer_size(16 * 1024);
-    let _ = socket.set_tcp_keepalive(&keepalive);
-    #[cfg(target_os = "linux")]
-    let _ = socket.set_tcp_user_timeout(Some(write_stall.max(Duration::from_secs(30))));
 }

@@ -39,6 +39,7 @@ pub(super) fn adopt(
     drain: watch::Receiver<Option<Drain>>,
 ) {
     let mut stream = Http2Stream::new(body, arrival, limits, drain);
+    stream.begin();
     // Borrowed: what is moved into a future takes its room twice, and this one is there for each stream.
     tokio::spawn(async move { stream.run().await });
 }
@@ -100,6 +101,15 @@ impl Http2Stream {
         }
     }
 
+    /// The first event leaves with what goes before it, and both with the head, which is not sent yet (EDGE E15).
+    fn begin(&mut self) {
+        let channel = self.held.subscription.channel().clone();
+        self.take_owed(&channel);
+        self.unsent.join(JOINED);
+        // Where that fails it fails again.
+        let _ = self.send(Instant::now());
+    }
+
     async fn run(&mut self) {
         let reason = self.serve().await;
         if reason != Reason::ClientLeft && !(self.ending && self.unsent.is_empty()) {
@@ -115,9 +125,6 @@ impl Http2Stream {
         }
         let channel = self.held.subscription.channel().clone();
         let mut news = channel.version();
-        // The first event leaves with what goes before it.
-        self.take_owed(&channel);
-        self.unsent.join(JOINED);
         let timer = sleep_until(self.due());
         tokio::pin!(timer);
         loop {

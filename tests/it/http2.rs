@@ -224,6 +224,52 @@ fn goes_away(mut frames: &[u8], code: u8) -> bool {
     false
 }
 
+/// EDGE E15: the head of a stream leaves in one write with its first bytes and its first event.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_begins_in_one_write() {
+    let upstream = TestUpstream::saying(json("1")).await;
+    let gateway = gateway(&upstream.url(), "");
+    let (client, _task) = connect(&gateway).await;
+    let mut client = client.ready().await.expect("ready");
+    let (status, _) = answer(&mut client, to("/value")).await.expect("an answer");
+    assert_eq!(status, 200, "there is a value");
+    // GET, http, /value, a, Accept: text/event-stream (RFC 7541 §6).
+    let mut block = vec![0x82, 0x86, 0x04, 6];
+    block.extend_from_slice(b"/value\x01\x01a\x0f\x04\x11text/event-stream");
+    let length = u8::try_from(block.len()).expect("short");
+    let headers = [&[0, 0, length, 1, 5, 0, 0, 0, 1], &block[..]].concat();
+    let mut tcp = TcpStream::connect(gateway.address).await.expect("connects");
+    tcp.write_all(&[PREFACE, SETTINGS, &headers].concat())
+        .await
+        .expect("sent");
+    let mut chunk = vec![0; 64 * 1024];
+    loop {
+        let length = soon("frames", tcp.read(&mut chunk)).await.expect("open");
+        assert!(length > 0, "the connection ended");
+        let kinds = kinds(&chunk[..length]);
+        if kinds.contains(&1) {
+            assert!(kinds.contains(&0), "no DATA beside the head: {kinds:?}");
+            break;
+        }
+    }
+    let text = String::from_utf8_lossy(&chunk);
+    assert!(
+        text.contains("retry: ") && text.contains("data: 1\n\n"),
+        "{text}"
+    );
+}
+
+/// The types of whole frames.
+fn kinds(mut frames: &[u8]) -> Vec<u8> {
+    let mut kinds = Vec::new();
+    while let [a, b, c, kind, _, _, _, _, _, rest @ ..] = frames {
+        kinds.push(*kind);
+        let length = u32::from_be_bytes([0, *a, *b, *c]) as usize;
+        frames = rest.get(length..).expect("a whole frame");
+    }
+    kinds
+}
+
 /// EDGE P11: half a preface, and a preface without settings, are cut.
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_begin_in_time() {

@@ -2,6 +2,7 @@
 //!
 //! A connection that carries streams is never idle, whoever writes them: what lives is known to the protocol itself.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -15,7 +16,8 @@ use pingora::protocols::http::v2::server::{
 };
 use pingora::protocols::{Digest, Stream};
 use tokio::time::{Instant, sleep_until, timeout};
-use tracing::debug;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, error};
 
 use super::super::conn::Connection;
 use super::super::pace::Heard;
@@ -51,6 +53,9 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// How long one that may still bring a request is listened to when the process ends.
 const LAST_MOMENT: Duration = Duration::from_millis(250);
 
+/// How long a request may hold up what else is to be done.
+const TURN: Duration = Duration::from_micros(500);
+
 /// What Pingora would tell about a connection: whose it is is known here, and told by the task.
 static DIGEST: LazyLock<Arc<Digest>> = LazyLock::new(Arc::default);
 
@@ -58,6 +63,7 @@ static DIGEST: LazyLock<Arc<Digest>> = LazyLock::new(Arc::default);
 pub(super) async fn serve(guest: Guest, mut connection: Box<Connection>) {
     let alarm = Arc::new(Alarm::default());
     guest.origin.open.is_http2();
+    connection.notice_absence(guest.settings.write_stall);
     connection.begin_http2(Meter::new(alarm.clone()));
     let shaken = Box::pin(handshake(connection, Some(options(&guest.settings))));
     match timeout(guest.settings.header_timeout, shaken).await {
@@ -141,7 +147,14 @@ async fn attend(guest: &Guest, connection: &mut H2<Stream, Bytes>, alarm: &Alarm
             }
         };
         match accepted {
-            Ok(Some(H2Accept::Session(request))) => begin(guest, request),
+            Ok(Some(H2Accept::Session(request))) => {
+                let began = Instant::now();
+                begin(guest, request);
+                // Others of this thread, and of this connection, are not to wait for many of those that take long.
+                if began.elapsed() > TURN {
+                    tokio::task::yield_now().await;
+                }
+            }
             Ok(Some(H2Accept::Rejected)) => {
                 malformed += 1;
                 if malformed > MALFORMED {
@@ -161,15 +174,15 @@ async fn attend(guest: &Guest, connection: &mut H2<Stream, Bytes>, alarm: &Alarm
     }
 }
 
-/// Serves a request: as far as it comes by itself at once, and then in a task of its own. A stream is handed over at once, and
-/// its head is written before the next request is taken. What a hundred requests in a row take is thus taken once.
+/// Serves a request. A stream is handed over at once, and its head is written before the next request is taken: what a hundred
+/// requests in a row take is thus taken once.
 fn begin(guest: &Guest, request: HttpSession) {
     let mut server = guest.clone();
     let heard = (!request.is_body_done()).then(Heard::new);
     server.origin.heard.clone_from(&heard);
     let silence = server.settings.body_silence;
     let origin = server.origin.clone();
-    let mut served = Box::pin(origin.scope(async move {
+    let served = origin.scope(async move {
         let silent = async {
             match heard {
                 Some(heard) => heard.nothing_for(silence).await,
@@ -182,9 +195,18 @@ fn begin(guest: &Guest, request: HttpSession) {
                 debug!("a request ends, as nothing came of its body any more");
             }
         }
-    }));
-    if served.as_mut().now_or_never().is_none() {
-        guest.house.requests.spawn(served);
+    });
+    run(&guest.house.requests, served);
+}
+
+/// Runs `request` as far as it comes by itself at once, and then in a task of its own. A panic of it is a bug that costs this
+/// request, not the others of its connection.
+fn run(requests: &TaskTracker, request: impl Future<Output = ()> + Send + 'static) {
+    let mut caught = Box::pin(AssertUnwindSafe(request).catch_unwind());
+    match caught.as_mut().now_or_never() {
+        Some(Ok(())) => {}
+        Some(Err(_)) => error!("a request panicked"),
+        None => drop(requests.spawn(caught)),
     }
 }
 
@@ -193,4 +215,33 @@ async fn calm(connection: &mut H2<Stream, Bytes>) {
     connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
     let closed = std::future::poll_fn(|cx| connection.poll_closed(cx));
     let _ = timeout(FAREWELL, closed).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// EDGE X7: a request that panics is no end of those beside it; what can be done at once takes no task.
+    #[tokio::test]
+    async fn a_request_costs_others_nothing() {
+        let requests = TaskTracker::new();
+        run(&requests, async { panic!("a bug") });
+        run(&requests, async {});
+        assert!(requests.is_empty());
+        let (go_on, told) = tokio::sync::oneshot::channel::<()>();
+        let (done, ended) = tokio::sync::oneshot::channel();
+        run(&requests, async {
+            told.await.expect("told");
+            done.send(()).expect("heard");
+        });
+        run(&requests, async {
+            tokio::task::yield_now().await;
+            panic!("a bug")
+        });
+        assert_eq!(requests.len(), 2);
+        go_on.send(()).expect("it waits");
+        ended.await.expect("it goes on");
+        requests.close();
+        requests.wait().await;
+    }
 }

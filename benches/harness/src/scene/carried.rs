@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::delivery::lags;
 use super::{Bench, Kind, PATIENCE, SPARE, TICK};
 use crate::certificate::Certificate;
 use crate::gateway::{Feed, PATH, Settings};
@@ -154,6 +155,7 @@ pub(super) fn measure(bench: &Bench<'_>) -> Outcome<Section> {
         ));
         if case.carriage == Carriage::Http1 {
             over_tls = Some(cost.cpu.median());
+            section.fault(case.name, lags(cost.rate.median(), TICK));
         }
     }
     let cost = plain(bench, effort, clients, &mut section)?;

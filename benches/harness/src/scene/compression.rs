@@ -78,6 +78,7 @@ pub(super) fn measure(bench: &Bench<'_>) -> Outcome<Played> {
             section.fault(name, swarm.run(Goal::Events(1), PATIENCE)?.faults());
             let mut run = deliver(&mut subject, &mut swarm, &load)?;
             section.fault(name, run.faults.take());
+            section.fault(name, run.lags(&load));
             match gzip {
                 true => packed.push(run),
                 false => plain.push(run),

@@ -46,12 +46,18 @@ impl Delivery {
         self.user + self.system
     }
 
-    /// Whether so many events came that they can be compared with `load`: a process that lags behind sends several at
+    /// What is wrong with a comparison, if fewer events came than `load` says: a process that lags behind sends several at
     /// once, and is then cheaper and later than it is.
-    pub(super) fn keeps_up(&self, load: &Load) -> bool {
-        const SHARE: f64 = 0.95;
-        self.rate * load.every.as_secs_f64() >= SHARE
+    pub(super) fn lags(&self, load: &Load) -> Option<String> {
+        lags(self.rate, load.every)
     }
+}
+
+/// The same of a rate, events a second at each client.
+pub(super) fn lags(rate: f64, every: Duration) -> Option<String> {
+    const SHARE: f64 = 0.95;
+    (rate * every.as_secs_f64() < SHARE)
+        .then(|| format!("{rate:.2} events a second: the machine was too busy to compare"))
 }
 
 /// Makes the subject send, and measures. The swarm is connected.

@@ -103,11 +103,6 @@ fn run(bench: &Bench<'_>, kind: Kind, count: u32, section: &mut Section) -> Outc
     section.fault(subject.name, swarm.run(Goal::Events(1), PATIENCE)?.faults());
     let mut run = deliver(&mut subject, &mut swarm, &load)?;
     section.fault(subject.name, run.faults.take());
-    if !run.keeps_up(&load) {
-        section.faults.push(format!(
-            "{}: {:.2} events a second: the machine was too busy to compare",
-            subject.name, run.rate
-        ));
-    }
+    section.fault(subject.name, run.lags(&load));
     Ok(run)
 }

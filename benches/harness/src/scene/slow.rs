@@ -112,6 +112,7 @@ fn repeat(
     let pid = subject.child.pid();
     let mut alone = deliver(subject, swarm, load)?;
     section.fault("alone", alone.faults.take());
+    section.fault("alone", alone.lags(load));
     let before = bench.weigh(pid)?;
 
     let slow = Stalled::connect(subject.address, PATH, stalled)?;
@@ -120,6 +121,7 @@ fn repeat(
     section.fault("while clients fall behind", falling.faults());
     let mut beside = deliver(subject, swarm, load)?;
     section.fault("beside stalled clients", beside.faults.take());
+    section.fault("beside stalled clients", beside.lags(load));
     let grown = bench.weigh(pid)? as f64 - before as f64;
 
     let kernel = slow.kernel_memory()?;

@@ -16,6 +16,9 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// What a start should take at most, milliseconds.
 const GOAL: f64 = 100.0;
 
+/// What the gateway may weigh at rest, and its binary on the disk, bytes each.
+const WEIGHT: u64 = 25_000_000;
+
 /// Starts both several times.
 pub(super) fn measure(bench: &Bench<'_>) -> Outcome<Section> {
     let repeats = bench
@@ -32,6 +35,7 @@ pub(super) fn measure(bench: &Bench<'_>) -> Outcome<Section> {
     );
     let mut starts = Vec::new();
     let mut resident = Vec::new();
+    let mut weight = 0;
     let mut anonymous = Vec::new();
     for kind in [Kind::Broadcaster, Kind::Gateway] {
         let times: Vec<f64> = (0..repeats)
@@ -46,7 +50,8 @@ pub(super) fn measure(bench: &Bench<'_>) -> Outcome<Section> {
             LIMIT,
         )?);
         anonymous.push(mebibytes(bench.weigh(resting.child.pid())?));
-        resident.push(mebibytes(process::resident(resting.child.pid())?));
+        weight = process::resident(resting.child.pid())?;
+        resident.push(mebibytes(weight));
     }
     let row =
         |name: &str, cells: Vec<String>| std::iter::once(name.to_owned()).chain(cells).collect();
@@ -64,6 +69,15 @@ pub(super) fn measure(bench: &Bench<'_>) -> Outcome<Section> {
             goal: format!("≤ {GOAL} ms"),
             measured: format!("{gateway:.1} ms"),
             met: gateway.median() <= GOAL,
+        });
+    }
+    let binary = bench.gateway.binary_size()?;
+    for (what, bytes) in [("resident at rest", weight), ("binary", binary)] {
+        section.verdicts.push(Verdict {
+            what: what.into(),
+            goal: format!("≤ {} MB", WEIGHT / 1_000_000),
+            measured: format!("{:.1} MB", bytes as f64 / 1e6),
+            met: bytes <= WEIGHT,
         });
     }
     Ok(section)
