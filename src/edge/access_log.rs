@@ -16,7 +16,7 @@ use tracing::info;
 use super::front::Guest;
 use super::reply::Rejection;
 use crate::fanout::{End, Ended, Reason};
-use crate::metrics::{Closing, EventKind, Held, Label, Metrics, Opening, Refusal, StreamMetrics};
+use crate::metrics::{Closing, EventKind, Label, Metrics, Opening, Refusal, StreamMetrics};
 
 /// Characters of a text of the client's own choice that are logged.
 const LENGTH: usize = 256;
@@ -149,8 +149,8 @@ impl Record {
     ) -> Option<Box<dyn Ended>> {
         let stream = self.stream.get()?.clone();
         stream.opens.inc(Opening::Opened);
+        stream.open.inc();
         let open = OpenStream {
-            _open: Held::new(&stream.open),
             stream,
             path: Clean(&self.path).to_string().into(),
             client,
@@ -181,13 +181,19 @@ impl Record {
 /// An event stream that is open.
 #[derive(Debug)]
 struct OpenStream {
-    _open: Held,
     stream: Arc<StreamMetrics>,
     path: Box<str>,
     client: IpAddr,
     identity: Option<Box<str>>,
     request_id: Box<str>,
     protocol: &'static str,
+}
+
+/// It counts as open until then; a counter of its own would take room for each.
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.stream.open.dec();
+    }
 }
 
 impl Ended for OpenStream {

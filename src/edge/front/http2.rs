@@ -38,7 +38,7 @@ const CONNECTION_WINDOW: u32 = 256 * 1024;
 const RESETS: usize = 64;
 
 /// Malformed requests that a connection may send.
-const MALFORMED: u32 = 32;
+const MALFORMED: u8 = 32;
 
 /// How long a connection without streams is kept.
 const IDLE: Duration = Duration::from_secs(75);
@@ -70,7 +70,12 @@ pub(super) async fn serve(guest: Guest, mut connection: Box<Connection>) {
         // In a task of its own, without what the handshake needed; whose connection it is, each request says by itself.
         Ok(Ok(mut connection)) => {
             let requests = guest.house.requests.clone();
-            requests.spawn(async move { drive(&guest, &mut connection, &alarm).await });
+            requests.spawn(async move {
+                // Borrowed: what is moved into a future takes its room twice.
+                if attend(&guest, &mut connection, &alarm).await == Over::Calm {
+                    calm(&mut connection).await;
+                }
+            });
         }
         Ok(Err(error)) => debug!(%error, "an HTTP/2 connection did not begin"),
         Err(_) => debug!("an HTTP/2 connection took too long to begin"),
@@ -101,21 +106,15 @@ enum Over {
     Calm,
 }
 
-/// Borrows what it drives: what is moved into a future takes its room twice.
-async fn drive(guest: &Guest, connection: &mut H2<Stream, Bytes>, alarm: &Alarm) {
-    if attend(guest, connection, alarm).await == Over::Calm {
-        calm(connection).await;
-    }
-}
-
 /// Takes requests until the connection is over. It is there for each connection: nothing large may live while it waits.
 async fn attend(guest: &Guest, connection: &mut H2<Stream, Bytes>, alarm: &Alarm) -> Over {
-    let mut malformed = 0;
+    let mut malformed = 0_u8;
     let mut ending = false;
     // Its settings must come in the time of a head.
     let mut until = Instant::now() + guest.settings.header_timeout;
     loop {
-        let accepted = tokio::select! {
+        // Matched at once: what is named takes room as long as the loop waits.
+        let took = match tokio::select! {
             biased;
             () = alarm.rung() => {
                 debug!("an HTTP/2 client sends frames that cost and bring nothing");
@@ -145,28 +144,25 @@ async fn attend(guest: &Guest, connection: &mut H2<Stream, Bytes>, alarm: &Alarm
                 }
                 continue;
             }
-        };
-        match accepted {
-            Ok(Some(H2Accept::Session(request))) => {
-                let began = Instant::now();
-                begin(guest, request);
-                // Others of this thread, and of this connection, are not to wait for many of those that take long.
-                if began.elapsed() > TURN {
-                    tokio::task::yield_now().await;
-                }
-            }
+        } {
+            Ok(Some(H2Accept::Session(request))) => begin(guest, request),
             Ok(Some(H2Accept::Rejected)) => {
                 malformed += 1;
                 if malformed > MALFORMED {
                     debug!("an HTTP/2 client sends malformed requests");
                     return Over::Calm;
                 }
+                Duration::ZERO
             }
             Ok(None) => return Over::Silently,
             Err(error) => {
                 debug!(%error, "an HTTP/2 connection failed");
                 return Over::Silently;
             }
+        };
+        // Others of this thread, and of this connection, are not to wait for many requests that take long.
+        if took > TURN {
+            tokio::task::yield_now().await;
         }
         if !ending {
             until = until.max(Instant::now() + IDLE);
@@ -175,8 +171,9 @@ async fn attend(guest: &Guest, connection: &mut H2<Stream, Bytes>, alarm: &Alarm
 }
 
 /// Serves a request. A stream is handed over at once, and its head is written before the next request is taken: what a hundred
-/// requests in a row take is thus taken once.
-fn begin(guest: &Guest, request: HttpSession) {
+/// requests in a row take is thus taken once. Returns how long that took.
+fn begin(guest: &Guest, request: HttpSession) -> Duration {
+    let began = Instant::now();
     let mut server = guest.clone();
     let heard = (!request.is_body_done()).then(Heard::new);
     server.origin.heard.clone_from(&heard);
@@ -197,6 +194,7 @@ fn begin(guest: &Guest, request: HttpSession) {
         }
     });
     run(&guest.house.requests, served);
+    began.elapsed()
 }
 
 /// Runs `request` as far as it comes by itself at once, and then in a task of its own. A panic of it is a bug that costs this
