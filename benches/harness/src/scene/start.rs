@@ -17,7 +17,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 const GOAL: f64 = 100.0;
 
 /// What the gateway may weigh at rest, and its binary on the disk, bytes each.
-const WEIGHT: u64 = 25_000_000;
+const WEIGHT: u64 = 25 << 20;
 
 /// Starts both several times.
 pub(super) fn measure(bench: &Bench<'_>) -> Outcome<Section> {
@@ -75,8 +75,8 @@ pub(super) fn measure(bench: &Bench<'_>) -> Outcome<Section> {
     for (what, bytes) in [("resident at rest", weight), ("binary", binary)] {
         section.verdicts.push(Verdict {
             what: what.into(),
-            goal: format!("≤ {} MB", WEIGHT / 1_000_000),
-            measured: format!("{:.1} MB", bytes as f64 / 1e6),
+            goal: format!("≤ {} MiB", WEIGHT >> 20),
+            measured: format!("{} MiB", mebibytes(bytes)),
             met: bytes <= WEIGHT,
         });
     }
